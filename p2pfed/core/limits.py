@@ -1,0 +1,47 @@
+"""Every size and count that a stranger's bytes must respect, in one table.
+
+A limit on what is replicated is part of the protocol: every node must refuse the same bytes, so
+changing one changes the wire version. docs/reference/limits.md repeats the table and is checked
+against this module.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What is replicated: part of the wire format.
+NESTING_MAX: Final = 8
+"""Depth of arrays and maps in any decoded item."""
+RECORDS_BYTES_MAX: Final = 1 << 20
+"""Encoded records of one block."""
+RECORDS_PER_BLOCK_MAX: Final = 4096
+HEADER_BYTES_MAX: Final = 1 << 16
+"""Signed header of one block (acks of every other feed included)."""
+BLOCK_BYTES_MAX: Final = RECORDS_BYTES_MAX + HEADER_BYTES_MAX + 256
+"""One block as it is stored and sent."""
+ACKS_PER_BLOCK_MAX: Final = 1024
+TEXT_BYTES_MAX: Final = 256
+"""Any text in a record."""
+LIST_ITEMS_MAX: Final = 64
+"""Items in any list of a record (features, allow, deny, ...)."""
+CHARTER_BYTES_MAX: Final = 1 << 20
+CENTRES_MAX: Final = 1000
+EPOCH_MAX: Final = 1 << 16
+SEQ_NUM_MAX: Final = 1 << 48
+
+# What one connection may do: local, a breach costs the peer its connection.
+FRAME_BYTES_MAX: Final = 1 << 22
+"""One message between peers."""
+BLOCKS_PER_FRAME_BYTES: Final = 1 << 20
+"""Blocks are batched into frames up to this size (a larger single block travels alone)."""
+
+# What one node buffers: local, the excess is dropped and fetched again later.
+PENDING_BLOCKS_MAX: Final = 4096
+"""Blocks that wait for a predecessor, an ack or their time."""
+PENDING_BYTES_MAX: Final = 64 << 20
+
+# Payloads and results: local to a transfer.
+PAYLOAD_BYTES_MAX: Final = 1 << 30
+RESULT_BYTES_MAX: Final = 4 << 30
+CHUNK_BYTES: Final = 1 << 18
+ARCHIVE_MEMBERS_MAX: Final = 10_000

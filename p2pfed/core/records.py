@@ -1,0 +1,369 @@
+"""The records: every statement a centre can sign, with its wire number.
+
+A record on the wire is a CBOR map. Key 0 holds the record's type; the other keys are the field
+numbers that stand below. A record says only what its author knows: what needs both sides of a job
+is computed from the records of both (`p2pfed.core.state`). A record of an unknown type, or with a
+field out of range, is *inert*: its block is still valid, the record counts for nothing, and the
+audit names it. docs/reference/wire-format.md is the normative text, and a test holds both together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, dataclass_transform
+
+from p2pfed.core.fields import (
+    BOOL,
+    POSITION,
+    CborItem,
+    byte_string,
+    compile_decoder,
+    integer,
+    sequence_of,
+    text,
+    wire,
+    wire_fields,
+)
+from p2pfed.core.ids import CENTRE_NAME, Position
+from p2pfed.core.limits import HEADER_BYTES_MAX
+from p2pfed.errors import InputError
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}\Z")
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,200}):[0-9]{1,5}\Z")
+
+U16 = integer("u16", 0, 65535)
+U32 = integer("u32", 0, (1 << 32) - 1)
+U48 = integer("u48", 0, (1 << 48) - 1)
+COUNT = integer("count", 1, 1 << 24)
+AMOUNT = integer("amount", 0, (1 << 56) - 1)
+HEADER = byte_string("cose-header", 1, HEADER_BYTES_MAX)
+BALANCE = integer("balance", -1_000_000, 1_000_000)
+DIGEST = byte_string("digest", 32, 32)
+WORD = text("word", lambda value: _WORD.match(value) is not None)
+LINE = text("line", lambda value: value.isprintable())
+ADDRESS = text("address", lambda value: _ADDRESS.match(value) is not None)
+CENTRE = text("centre", lambda value: CENTRE_NAME.match(value) is not None)
+WORDS = sequence_of("words", WORD)
+CENTRES = sequence_of("centres", CENTRE)
+
+
+class Outcome(IntEnum):
+    """How a native job ended. docs/adr tells why 2 to 4 are final and 6 to 9 are not."""
+
+    COMPLETED = 1
+    FAILED = 2  # non-zero exit code, or ended by a signal of its own making
+    TIMEOUT = 3  # reached its walltime
+    OUT_OF_MEMORY = 4
+    CANCELLED = 5  # the home asked
+    PREEMPTED = 6  # the host took its nodes back
+    NODE_FAILURE = 7
+    NOT_STARTED = 8  # could not begin in time, or the batch system refused it
+    NOT_FOUND = 9  # the batch system does not know it any more
+
+
+FINAL_OUTCOMES: Final = frozenset(
+    {
+        Outcome.COMPLETED,
+        Outcome.FAILED,
+        Outcome.TIMEOUT,
+        Outcome.OUT_OF_MEMORY,
+        Outcome.CANCELLED,
+    }
+)
+"""Outcomes after which a job does not run again; the others are the host's doing."""
+
+CHARGED_OUTCOMES: Final = FINAL_OUTCOMES
+"""Outcomes whose usage is charged: what the host itself cut short is not."""
+
+OUTCOME = integer("outcome", min(Outcome), max(Outcome))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(wire,))
+def _record(cls: type[Any]) -> type[Any]:
+    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+@_record
+class Contact:
+    """The author listens for peers at `address` (host:port)."""
+
+    address: str = wire(1, ADDRESS)
+
+
+@_record
+class Offer:
+    """Capacity that the author makes available from this block on, under these conditions.
+
+    Totals are `nodes` times the per-node shape. `until_ms` 0 means until closed. Empty lists of
+    classes and centres mean "all"; `per_centre_cores` 0 means no cap. A job's end, counted from
+    its claim, may not pass `until_ms`.
+    """
+
+    resource_class: str = wire(1, WORD)
+    nodes: int = wire(2, COUNT)
+    cores_per_node: int = wire(3, COUNT)
+    gpus_per_node: int = wire(4, U16, default=0)
+    memory_mib_per_node: int = wire(5, U32)
+    walltime_max_s: int = wire(6, U32)
+    until_ms: int = wire(7, U48, default=0)
+    features: tuple[str, ...] = wire(8, WORDS, default=())
+    classes: tuple[str, ...] = wire(9, WORDS, default=())
+    data_classes: tuple[str, ...] = wire(10, WORDS, default=())
+    allow: tuple[str, ...] = wire(11, CENTRES, default=())
+    deny: tuple[str, ...] = wire(12, CENTRES, default=())
+    per_centre_cores: int = wire(13, U32, default=0)
+    min_balance: int = wire(14, BALANCE, default=-1_000_000)
+    may_ask: bool = wire(15, BOOL, default=False)
+    preemptible: bool = wire(16, BOOL, default=False)
+    notice_s: int = wire(17, U32, default=0)
+    name: str = wire(18, WORD, default="default")
+
+
+@_record
+class OfferUpdate:
+    """The author's offer now has this size and window; its other terms stay."""
+
+    offer_id: Position = wire(1, POSITION)
+    nodes: int = wire(2, U32)
+    walltime_max_s: int = wire(3, U32)
+    until_ms: int = wire(4, U48, default=0)
+
+
+@_record
+class OfferClose:
+    """The author's offer takes no new claims; what was accepted goes on."""
+
+    offer_id: Position = wire(1, POSITION)
+    reason: str = wire(2, LINE, default="")
+
+
+@_record
+class Job:
+    """A job of the author waits: what it needs, and the digest of what is to run.
+
+    `payload_digest` is the SHA-256 of the payload manifest, which only home and host ever see.
+    """
+
+    resource_class: str = wire(1, WORD)
+    nodes: int = wire(2, COUNT)
+    cores_per_node: int = wire(3, COUNT)
+    gpus_per_node: int = wire(4, U16, default=0)
+    memory_mib_per_node: int = wire(5, U32)
+    walltime_s: int = wire(6, COUNT)
+    features: tuple[str, ...] = wire(7, WORDS, default=())
+    work_class: str = wire(8, WORD)
+    data_class: str = wire(9, WORD, default="open")
+    allow: tuple[str, ...] = wire(10, CENTRES, default=())
+    deny: tuple[str, ...] = wire(11, CENTRES, default=())
+    payload_digest: bytes = wire(12, DIGEST)
+    payload_bytes: int = wire(13, U48)
+
+
+@_record
+class Cancel:
+    """The author's job shall not run (any more)."""
+
+    job_id: Position = wire(1, POSITION)
+
+
+@_record
+class Claim:
+    """The author takes the match of its job and the offer, as it computed it in `round`.
+
+    The offer's position holds the host's epoch, this record's own position the home's.
+    """
+
+    job_id: Position = wire(1, POSITION)
+    offer_id: Position = wire(2, POSITION)
+    attempt: int = wire(3, U16)
+    round: int = wire(4, U48)
+    rules_version: int = wire(5, U32)
+    view_digest: bytes = wire(6, DIGEST)
+    claim_until_ms: int = wire(7, U48)
+
+
+@_record
+class Release:
+    """The author (home) gives its claim up; valid only while it has handed nothing over."""
+
+    claim_id: Position = wire(1, POSITION)
+    reason: str = wire(2, WORD)
+
+
+@_record
+class Accept:
+    """The author (host) will run the claim if its payload is handed over in time."""
+
+    claim_id: Position = wire(1, POSITION)
+    accept_until_ms: int = wire(2, U48)
+
+
+@_record
+class Close:
+    """The author (host) will not start the claim: final, whatever arrives later."""
+
+    claim_id: Position = wire(1, POSITION)
+    reason: str = wire(2, WORD)
+
+
+@_record
+class Handover:
+    """The author (home) gives the payload to the host and the job to nobody else until then."""
+
+    claim_id: Position = wire(1, POSITION)
+    lease_until_ms: int = wire(2, U48)
+
+
+@_record
+class Start:
+    """The author (host) is about to submit the native job of this name."""
+
+    claim_id: Position = wire(1, POSITION)
+    native_name: str = wire(2, WORD)
+
+
+@_record
+class End:
+    """The native job is over; this is what it consumed and where its result stands.
+
+    `core_s` and `gpu_s` are allocated resources times elapsed time, rounded up. `result_digest` is
+    the SHA-256 of the result manifest, all zeros when there is none.
+    """
+
+    claim_id: Position = wire(1, POSITION)
+    outcome: int = wire(2, OUTCOME)
+    exit_code: int = wire(3, U32, default=0)
+    signal: int = wire(4, U16, default=0)
+    started_ms: int = wire(5, U48)
+    ended_ms: int = wire(6, U48)
+    core_s: int = wire(7, AMOUNT)
+    gpu_s: int = wire(8, AMOUNT, default=0)
+    memory_mib_max: int = wire(9, U32, default=0)
+    result_digest: bytes = wire(10, DIGEST, default=bytes(32))
+    result_bytes: int = wire(11, U48, default=0)
+
+
+@_record
+class Receipt:
+    """The author (home) countersigns the usage that the host's End states."""
+
+    claim_id: Position = wire(1, POSITION)
+    core_s: int = wire(2, AMOUNT)
+    gpu_s: int = wire(3, AMOUNT, default=0)
+
+
+@_record
+class Dispute:
+    """The author (home) measured less than the host's End states."""
+
+    claim_id: Position = wire(1, POSITION)
+    core_s: int = wire(2, AMOUNT)
+    gpu_s: int = wire(3, AMOUNT, default=0)
+    reason: str = wire(4, LINE)
+
+
+@_record
+class Lost:
+    """The author (home) waits no longer: the lease is over and the host has not said End."""
+
+    claim_id: Position = wire(1, POSITION)
+
+
+@_record
+class ForkProof:
+    """Two different signed headers of one centre, epoch and `seq_num` (COSE_Sign1 each).
+
+    The lesser message, as bytes, comes first, so that a proof has one form.
+    """
+
+    first: bytes = wire(1, HEADER)
+    second: bytes = wire(2, HEADER)
+
+
+Record = (
+    Contact
+    | Offer
+    | OfferUpdate
+    | OfferClose
+    | Job
+    | Cancel
+    | Claim
+    | Release
+    | Accept
+    | Close
+    | Handover
+    | Start
+    | End
+    | Receipt
+    | Dispute
+    | Lost
+    | ForkProof
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inert:
+    """A record that counts for nothing, and why (`code` is an `InputError` code)."""
+
+    code: str
+    detail: str
+
+
+RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
+    1: Contact,
+    2: Offer,
+    3: OfferUpdate,
+    4: OfferClose,
+    5: Job,
+    6: Cancel,
+    7: Claim,
+    8: Release,
+    9: Accept,
+    10: Close,
+    11: Handover,
+    12: Start,
+    13: End,
+    14: Receipt,
+    15: Dispute,
+    16: Lost,
+    17: ForkProof,
+}
+"""Type numbers on the wire; 18 to 31 are kept for keys and membership, never reused."""
+
+_NUMBERS: Final = {record_class: number for number, record_class in RECORD_TYPES.items()}
+_DECODERS: Final = {
+    number: compile_decoder(record_class, wire_fields(record_class), record_class.__name__)
+    for number, record_class in RECORD_TYPES.items()
+}
+_DUMPERS: Final = {
+    record_class: tuple(
+        (f.number, f.name, f.kind.dump, f.optional, f.default) for f in wire_fields(record_class)
+    )
+    for record_class in RECORD_TYPES.values()
+}
+
+
+def decode_record(items: Mapping[int, CborItem]) -> Record | Inert:
+    """The record that a decoded CBOR map stands for; never raises for a strange one."""
+    number = items.get(0)
+    decoder = _DECODERS.get(number) if type(number) is int else None
+    if decoder is None:
+        return Inert("record-type-unknown", f"record type {number!r}")
+    try:
+        record: Record = decoder(items)
+    except InputError as error:
+        return Inert(error.code, error.what)
+    return record
+
+
+def encode_record(record: Record) -> dict[int, CborItem]:
+    """The CBOR map of a record: ascending keys, optional fields at their default left out."""
+    items: dict[int, CborItem] = {0: _NUMBERS[type(record)]}
+    for number, name, dump, optional, default in _DUMPERS[type(record)]:
+        value = getattr(record, name)
+        if not (optional and value == default):
+            items[number] = dump(value)
+    return items

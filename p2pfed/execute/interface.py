@@ -1,0 +1,125 @@
+"""What every batch system must do for p2pfed: the `Executor`.
+
+The contract, which tests/conformance/executor.py checks on every executor:
+
+- `submit` is called after the Start record is durable, with a name that derives from the claim. A
+  second `submit` of the same name never starts a second process: the executor finds the first.
+- Before the script runs, a wrapper checks `begin_before_ms` and creates the marker
+  `started-<claim>` exclusively in the claim's folder; if the marker exists, it exits. So of two
+  wrappers, or of a wrapper and a daemon that gave the job up, exactly one wins.
+- The batch system itself enforces the walltime and `kill_at_ms`, because the daemon may be down.
+- `cancel` ends the whole process tree; the end is seen by `poll`, not assumed.
+- `poll` answers for every name it is given. A job that the batch system does not know is
+  `NativeState.NOT_FOUND` only if the executor also took the start marker; a batch system that
+  can't be asked raises `ExecutorError(transient=True)` and no job changes state.
+- All of it holds across a restart of the daemon: an executor keeps nothing in memory that it can't
+  find again.
+
+Sizes and times: seconds, MiB and milliseconds since the epoch, as the names say. Methods may block
+on processes and files, not on the network; the shell calls them from a worker thread, one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from p2pfed.core.records import Outcome
+
+
+class NativeState(Enum):
+    """Where a native job stands, in the words of PSI/J."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+    NOT_FOUND = "not-found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeJob:
+    """One attempt, as it is handed to the batch system.
+
+    Attributes:
+        name: unique per claim, `[a-z0-9.-]`; the batch system's job name.
+        folder: the claim's folder, private to the attempt. Inputs and the script are in
+            `folder/work`, which is the working directory; stdout and stderr go to
+            `folder/work/<stdout>` and `<stderr>`; the executor's own files go to `folder/control`.
+        script: file name of the batch script in `folder/work`, executable, with a shebang.
+        arguments: the script's arguments, never seen by a shell of ours.
+        environment: extra variables (names checked); everything else is the executor's clean set.
+        nodes, cores_per_node, gpus_per_node, memory_mib_per_node: what was claimed.
+        walltime_s: the longest the script may run.
+        begin_before_ms: the script does not begin at or after this time.
+        kill_at_ms: no process is alive at this time.
+    """
+
+    name: str
+    folder: Path
+    script: str
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    stdout: str = "stdout.txt"
+    stderr: str = "stderr.txt"
+    nodes: int
+    cores_per_node: int
+    gpus_per_node: int = 0
+    memory_mib_per_node: int
+    walltime_s: int
+    begin_before_ms: int
+    kill_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeStatus:
+    """What the batch system says of one native job.
+
+    `started_ms` is set from RUNNING on; the rest only when ENDED. `outcome` CANCELLED means that
+    `cancel` ended it, TIMEOUT that the walltime did.
+    """
+
+    name: str
+    state: NativeState
+    started_ms: int = 0
+    ended_ms: int = 0
+    outcome: Outcome | None = None
+    exit_code: int = 0
+    signal: int = 0
+    memory_mib_max: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What the batch system could grant to guests at this moment."""
+
+    nodes: int
+    cores_per_node: int
+    gpus_per_node: int
+    memory_mib_per_node: int
+
+
+class Executor(Protocol):
+    """A batch system."""
+
+    def submit(self, job: NativeJob) -> None:
+        """Hands the job over; returns when the batch system has it durably.
+
+        Raises:
+            ExecutorError: transient: try again, nothing was started or the next `submit` finds
+                it; not transient: refused, nothing runs and nothing will.
+        """
+
+    def poll(self, jobs: tuple[NativeJob, ...]) -> dict[str, NativeStatus]:
+        """The state of each job, by name.
+
+        Raises:
+            ExecutorError: the batch system can't be asked (transient).
+        """
+
+    def cancel(self, job: NativeJob) -> None:
+        """Asks for the end of the job's whole process tree; idempotent, unknown jobs are fine."""
+
+    def capacity(self) -> Capacity:
+        """The hardware that this batch system commands."""

@@ -1,0 +1,1 @@
+"""One centre's brain: `handle(event, now) -> effects`, without I/O, clock or randomness."""

@@ -1,0 +1,232 @@
+"""What a node wants done: the only outputs of `Node.handle`.
+
+Effects of one call are performed in order, and those of an earlier call before those of a later
+one. The order carries the durability rule: `StoreBlocks` stands before every `Send`, `Reply` or
+`SubmitNative` that rests on it, so a performer that syncs each `StoreBlocks` before it goes on
+(several in a row may share one commit) lets nothing out that a crash could take back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId
+from p2pfed.core.records import Job
+from p2pfed.errors import P2pfedError
+from p2pfed.node.events import LinkId, RequestId, TransferId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlock:
+    """A block as it is kept: where it stands, its id, time and received bytes."""
+
+    feed: FeedKey
+    seq_num: int
+    block_id: BlockId
+    time: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreBlocks:
+    """Write these blocks and local rows in one synced transaction, in this order.
+
+    `own_head` is set when a block of our own is among them: after the commit, and before anything
+    later is performed, it is written to the high-water file and synced.
+    `local` rows are (key, value), kept beside the ledger and never replicated.
+    """
+
+    blocks: tuple[StoredBlock, ...]
+    own_head: tuple[FeedKey, Head] | None = None
+    local: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Send these bytes to the peer."""
+
+    link: LinkId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendStored:
+    """Send the stored blocks `from_seq` to `to_seq` (both included) of a feed, framed as blocks.
+
+    Read from disk when the link can take them: however much a peer lacks, little is in memory.
+    Later `Send`s on the link follow after these.
+    """
+
+    link: LinkId
+    feed: FeedKey
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseLink:
+    """Send what is pending, then close. `error` says what the peer did wrong, if it did."""
+
+    link: LinkId
+    error: P2pfedError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial:
+    """Try once to connect to the centre; answered by `LinkUp` or `DialFailed`."""
+
+    centre: CentreName
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a call of the control API: an id as text, or the error."""
+
+    request: RequestId
+    result: str = ""
+    error: P2pfedError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchPayload:
+    """We are host: open a bulk connection to `home` and ask for the claim's payload.
+
+    The fetch then waits for `NameHandover`. Idempotent: a fetch that is under way goes on. Ends in
+    `PayloadFetched` or `PayloadFailed`.
+    """
+
+    claim_id: ClaimId
+    home: CentreName
+    address: str
+    job_id: JobId
+    payload_digest: bytes
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameHandover:
+    """We are host and hold the Handover durably: name its block on the waiting fetch."""
+
+    claim_id: ClaimId
+    block_id: BlockId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerTransfer:
+    """Tell the peer that its `PayloadAsked` led to a Handover in `block_id`, or why it did not."""
+
+    transfer: TransferId
+    block_id: BlockId | None = None
+    error: P2pfedError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendPayload:
+    """We are home: the lease is known to the host, stream the payload of the job."""
+
+    transfer: TransferId
+    job_id: JobId
+    payload_digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendResult:
+    """We are host: stream the result of the claim to its home."""
+
+    transfer: TransferId
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResult:
+    """We are home: open a bulk connection to `host` and fetch the result of the claim.
+
+    Idempotent. Ends in `ResultFetched` or `ResultFailed`.
+    """
+
+    claim_id: ClaimId
+    host: CentreName
+    address: str
+    job_id: JobId
+    result_digest: bytes
+    result_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitNative:
+    """Start is durable: submit the job under this name, once, whatever happened before.
+
+    No process may live at `kill_at_ms` (host's clock); none may begin after `begin_before_ms`.
+    """
+
+    claim_id: ClaimId
+    native_name: str
+    job: Job
+    begin_before_ms: int
+    kill_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchNative:
+    """After a restart: find the native job of this name and report on it, or `NativeNotFound`."""
+
+    claim_id: ClaimId
+    native_name: str
+    job: Job
+    kill_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelNative:
+    """Kill the native job and its whole tree; its end is reported as usual."""
+
+    claim_id: ClaimId
+    native_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetClaim:
+    """Everything kept for this claim in the host's spool may be removed."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetPayload:
+    """No attempt of this job will be needed any more: its payload may be removed."""
+
+    job_id: JobId
+    payload_digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something a person may want to know; the shell logs it. `level` as in `logging`."""
+
+    level: int
+    code: str
+    text: str
+    fields: tuple[tuple[str, str], ...] = field(default=())
+
+
+Effect = (
+    StoreBlocks
+    | Send
+    | SendStored
+    | CloseLink
+    | Dial
+    | Reply
+    | FetchPayload
+    | NameHandover
+    | AnswerTransfer
+    | SendPayload
+    | SendResult
+    | FetchResult
+    | SubmitNative
+    | WatchNative
+    | CancelNative
+    | ForgetClaim
+    | ForgetPayload
+    | Note
+)

@@ -1,0 +1,273 @@
+"""What can happen to a centre: the only inputs of a node.
+
+The shell turns sockets, timers, the batch system and the control API into these values; a simulated
+world makes them from a seed. Events carry checked values only (names, records), except `LinkBytes`,
+whose bytes are a stranger's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NewType
+
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.records import Job, Offer, Outcome
+
+LinkId = NewType("LinkId", int)
+"""One authenticated connection to a peer, unique while the daemon runs."""
+
+RequestId = NewType("RequestId", int)
+"""One call of the control API, unique while the daemon runs."""
+
+TransferId = NewType("TransferId", int)
+"""One bulk connection that a peer opened to us, unique while the daemon runs."""
+
+
+# Peers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUp:
+    """A connection whose other end proved to hold `centre`'s key."""
+
+    link: LinkId
+    centre: CentreName
+    outbound: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkBytes:
+    """The peer sent these bytes, of any length, in order."""
+
+    link: LinkId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkDown:
+    """The connection is gone; nothing more will come from it."""
+
+    link: LinkId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialFailed:
+    """A `Dial` effect did not lead to a connection."""
+
+    centre: CentreName
+    why: str
+
+
+# Time
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time that `Node.wake_ms` named has come (or any time later)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped:
+    """Wall and monotonic clock drifted apart by `by_ms`: somebody set the clock."""
+
+    by_ms: int
+
+
+# Users and administrators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJob:
+    """A user wants `job` to run; its payload is already durable under `job.payload_digest`.
+
+    `local` is opaque to the node and is stored with the block, in one transaction.
+    """
+
+    request: RequestId
+    job: Job
+    local: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJob:
+    request: RequestId
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOffer:
+    request: RequestId
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseOffer:
+    """Closes one own offer, or with None all of them."""
+
+    request: RequestId
+    offer_id: OfferId | None
+    reason: str = ""
+
+
+# Payloads and results (bulk connections)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadAsked:
+    """A peer asks for the payload of a claim: the moment in which a Handover is written."""
+
+    transfer: TransferId
+    centre: CentreName
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverNamed:
+    """The host names the block with the Handover, which it holds durably."""
+
+    transfer: TransferId
+    centre: CentreName
+    claim_id: ClaimId
+    block_id: BlockId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultAsked:
+    """The home of a claim asks for its result."""
+
+    transfer: TransferId
+    centre: CentreName
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadFetched:
+    """We are host: the payload is complete, durable, and has the digest that the Job states."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadFailed:
+    """We are host: the payload did not come. `final` if trying again can't help."""
+
+    claim_id: ClaimId
+    why: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFetched:
+    """We are home: the result is complete, durable, and has the digest that the End states."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFailed:
+    """We are home: the result did not come. `final` if trying again can't help."""
+
+    claim_id: ClaimId
+    why: str
+    final: bool
+
+
+# The batch system
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeQueued:
+    """The batch system has the native job, which does not run yet."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeRunning:
+    claim_id: ClaimId
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeEnded:
+    """The native job is over and its result is durable in the spool.
+
+    Amounts are what the batch system measured; the node bounds them by what was claimed.
+    """
+
+    claim_id: ClaimId
+    outcome: Outcome
+    exit_code: int = 0
+    signal: int = 0
+    started_ms: int
+    ended_ms: int
+    core_s: int
+    gpu_s: int = 0
+    memory_mib_max: int = 0
+    result_digest: bytes = bytes(32)
+    result_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeNotFound:
+    """The batch system does not know the native job, and its start marker is now taken by us."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeRefused:
+    """The batch system refused the submission for good; nothing runs, nothing will."""
+
+    claim_id: ClaimId
+    why: str
+
+
+# Local control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """The admission policy was read anew; takes effect at once."""
+
+    policy: AdmissionPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionPolicy:
+    """What this centre alone decides about guests; private, never replicated.
+
+    A claim is declined with reason `policy` when its home is in `deny_centres`, its work class in
+    `deny_classes`, or `paused` is set.
+    """
+
+    paused: bool = False
+    deny_centres: frozenset[str] = field(default_factory=frozenset)
+    deny_classes: frozenset[str] = field(default_factory=frozenset)
+
+
+Event = (
+    LinkUp
+    | LinkBytes
+    | LinkDown
+    | DialFailed
+    | Tick
+    | ClockStepped
+    | SubmitJob
+    | CancelJob
+    | OpenOffer
+    | CloseOffer
+    | PayloadAsked
+    | HandoverNamed
+    | ResultAsked
+    | PayloadFetched
+    | PayloadFailed
+    | ResultFetched
+    | ResultFailed
+    | NativeQueued
+    | NativeRunning
+    | NativeEnded
+    | NativeNotFound
+    | NativeRefused
+    | PolicyChanged
+)

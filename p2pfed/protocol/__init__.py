@@ -1,0 +1,1 @@
+"""Bytes in, events out: what two peers say to each other."""

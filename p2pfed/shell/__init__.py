@@ -1,0 +1,1 @@
+"""The only code that waits: it performs what the node decides."""
