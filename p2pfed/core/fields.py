@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, cast
 
 from p2pfed.core.ids import CENTRE_NAME, CentreName, Position
@@ -78,7 +79,7 @@ def sequence_of(name: str, kind: Kind[T]) -> Kind[tuple[T, ...]]:
         if None in values:
             return None
         found = cast(list[Any], values)
-        if any(not a < b for a, b in zip(found, found[1:], strict=False)):
+        if any(not a < b for a, b in pairwise(found)):
             return None
         return tuple(found)
 
@@ -105,7 +106,7 @@ def _parse_position(item: CborItem) -> Position | None:
 
 
 BOOL: Kind[bool] = Kind("bool", _parse_bool, lambda value: value)
-POSITION: Kind[Position] = Kind("position", _parse_position, lambda value: list(value))
+POSITION: Kind[Position] = Kind("position", _parse_position, list)
 
 
 def wire(number: int, kind: Kind[T], **options: T) -> T:
