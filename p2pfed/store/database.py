@@ -54,22 +54,33 @@ CREATE TABLE blocks (
     UNIQUE (feed, seq_num));
 CREATE TABLE local (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
 """
-_INSERT: Final = "INSERT INTO blocks (feed, seq_num, block_id, time, crc, data) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT: Final = (
+    "INSERT INTO blocks (feed, seq_num, block_id, time, crc, data) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 class StoredBlock(Protocol):
     """A block as it is kept; any value with these attributes can be appended."""
 
     @property
-    def feed(self) -> FeedKey: ...
+    def feed(self) -> FeedKey:
+        """The chain that it belongs to."""
+
     @property
-    def seq_num(self) -> int: ...
+    def seq_num(self) -> int:
+        """Its place in the chain, from 0."""
+
     @property
-    def block_id(self) -> BlockId: ...
+    def block_id(self) -> BlockId:
+        """The SHA-256 of its signed payload."""
+
     @property
-    def time(self) -> int: ...
+    def time(self) -> int:
+        """Its hybrid time, 0 to 2^64 - 1."""
+
     @property
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        """The bytes as they were received."""
 
 
 class BlockRow(NamedTuple):
@@ -85,9 +96,7 @@ class BlockRow(NamedTuple):
 class Database:
     """The blocks and local rows of one centre in one federation."""
 
-    def __init__(
-        self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection
-    ) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         """Use `Database.open`."""
         self.path = path
         self._writer = writer
@@ -163,9 +172,7 @@ class Database:
             return
         with self._transaction():
             fresh: dict[FeedKey, int] = {}
-            self._writer.executemany(
-                _INSERT, [self._row(block, fresh) for block in blocks]
-            )
+            self._writer.executemany(_INSERT, [self._row(block, fresh) for block in blocks])
             for key, value in local:
                 self._set_local(key, value)
         # Only now: a transaction that was undone took its feed numbers with it.
@@ -197,9 +204,7 @@ class Database:
         if value is None:
             self._writer.execute("DELETE FROM local WHERE key = ?", (key,))
         else:
-            self._writer.execute(
-                "INSERT OR REPLACE INTO local VALUES (?, ?)", (key, value)
-            )
+            self._writer.execute("INSERT OR REPLACE INTO local VALUES (?, ?)", (key, value))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -224,9 +229,9 @@ class Database:
                 raise
 
     def _undo(self) -> None:
-        if self._writer.in_transaction:
-            # Some errors roll back by themselves; then this one says so and is of no interest.
-            with suppress(sqlite3.Error):
+        # Some errors roll back by themselves; then this one says so and is of no interest.
+        with suppress(sqlite3.Error):
+            if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
 
     # Reading
@@ -240,10 +245,7 @@ class Database:
             StorageError: `database-block-damaged`, `database-damaged`, `database-error`.
         """
         names: dict[int, FeedKey] = {}
-        while page := self._page(
-            f"SELECT {_COLUMNS} FROM blocks WHERE admission > ? ORDER BY admission",
-            (after,),
-        ):
+        while page := self._page(_NEXT_ADMITTED, (after,)):
             for row in page:
                 after = row.admission
                 if row.feed not in names:
@@ -263,11 +265,7 @@ class Database:
         number = self._feeds.get(feed, _NO_FEED)
         seq_num = from_seq
         while seq_num <= to_seq:
-            page = self._page(
-                f"SELECT {_COLUMNS} FROM blocks WHERE feed = ? AND seq_num BETWEEN ? AND ?"
-                " ORDER BY seq_num",
-                (number, seq_num, to_seq),
-            )
+            page = self._page(_NEXT_OF_FEED, (number, seq_num, to_seq))
             if not page or page[0].seq_num != seq_num:
                 raise StateError(
                     "block-not-stored",
@@ -300,9 +298,7 @@ class Database:
 
     def block_count(self) -> int:
         """How many blocks are stored."""
-        return int(
-            self._rows("SELECT coalesce(max(admission), 0) FROM blocks", ())[0][0]
-        )
+        return int(self._rows("SELECT coalesce(max(admission), 0) FROM blocks", ())[0][0])
 
     def local_get(self, key: str) -> bytes | None:
         """The value of one local row, None if there is none."""
@@ -359,7 +355,10 @@ class _Row(NamedTuple):
     data: bytes
 
 
-_COLUMNS: Final = ", ".join(_Row._fields)
+_NEXT_ADMITTED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
+    FROM blocks WHERE admission > ? ORDER BY admission"""
+_NEXT_OF_FEED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
+    FROM blocks WHERE feed = ? AND seq_num BETWEEN ? AND ? ORDER BY seq_num"""
 _ROW_BYTES: Final = 256
 """What a row costs in memory beside its block, roughly: bounds a page of tiny blocks."""
 _NO_FEED: Final = -1

@@ -12,7 +12,7 @@ The file is one line of text:
     p2pfed-highwater 1 <centre> <epoch> <seq_num> <block id, hex> <check>
 
 where `check` is the first 16 hex digits of the SHA-256 of the line up to and including the space
-before it.
+before it. A centre that has written nothing yet has `seq_num` -1 and a block id of zeros.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ from p2pfed.errors import StorageError
 from p2pfed.store.files import disk_errors, make_folder, write_durable
 
 _LINE: Final = re.compile(
-    rb"(p2pfed-highwater 1 ([a-z][a-z0-9-]{0,30}) ([0-9]{1,6}) ([0-9]{1,15}) ([0-9a-f]{64}) )"
+    rb"(p2pfed-highwater 1 ([a-z][a-z0-9-]{0,30}) ([0-9]{1,6}) (-1|[0-9]{1,15}) ([0-9a-f]{64}) )"
     rb"([0-9a-f]{16})\n\Z"
 )
+
+
+NOTHING_YET: Final = -1
+"""The `seq_num` of a mark before the first block."""
 
 
 class Mark(NamedTuple):
@@ -69,9 +73,15 @@ class HighWater:
                 " from its peers, as the manual says under 'restore a centre'",
             )
         feed = FeedKey(CentreName(found[2].decode()), int(found[3]))
-        return Mark(
-            feed, Head(int(found[4]), BlockId(bytes.fromhex(found[5].decode())))
-        )
+        return Mark(feed, Head(int(found[4]), BlockId(bytes.fromhex(found[5].decode()))))
+
+    def begin(self, centre: CentreName) -> None:
+        """Writes the mark of a centre that has no block yet; to be called before its first append.
+
+        Without it, a crash between the first block and its mark would look like a lost mark.
+        Raises as `write`.
+        """
+        self.write(FeedKey(centre, 0), Head(NOTHING_YET, BlockId(bytes(32))))
 
     def write(self, feed: FeedKey, head: Head) -> None:
         """Replaces the mark, atomically and durably; on an error the old one stays.
@@ -125,7 +135,7 @@ def judge_restart(
         # have of this centre's feed shows it, which is why they are asked in every case.
         return Restart.START if own_head is None else Restart.ASK_ALL
     if own_head is None:
-        return Restart.RECOVER
+        return Restart.START if mark.head.seq_num == NOTHING_YET else Restart.RECOVER
     if mark.feed.centre != own_head.feed.centre:
         raise StorageError(
             "highwater-centre",
@@ -136,10 +146,9 @@ def judge_restart(
     newest = (own_head.feed.epoch, own_head.head.seq_num)
     if marked > newest:
         return Restart.RECOVER
-    if held(mark.feed, mark.head.seq_num) != mark.head.block_id:
+    begun = mark.head.seq_num != NOTHING_YET
+    if begun and held(mark.feed, mark.head.seq_num) != mark.head.block_id:
         return Restart.NEW_EPOCH
-    first_of_next_epoch = (
-        mark.feed.epoch < own_head.feed.epoch and own_head.head.seq_num == 0
-    )
+    first_of_next_epoch = mark.feed.epoch < own_head.feed.epoch and own_head.head.seq_num == 0
     one_behind = marked == (newest[0], newest[1] - 1) or first_of_next_epoch
     return Restart.START if marked == newest or one_behind else Restart.ASK_ALL

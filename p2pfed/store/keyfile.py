@@ -57,9 +57,7 @@ def generate_key(path: Path, *, passphrase: bytes | None = None) -> CentreKey:
         StorageError: `disk-full`, `disk-error`.
     """
     if passphrase == b"":
-        raise InputError(
-            "key-passphrase", "the passphrase is empty", remedy="give one, or none"
-        )
+        raise InputError("key-passphrase", "the passphrase is empty", remedy="give one, or none")
     if path.exists() or path.is_symlink():
         raise InputError(
             "key-exists",
@@ -130,9 +128,11 @@ def _read_private(path: Path) -> bytes:
                 remedy="run `p2pfed init`, or correct the path in the configuration",
             ) from error
         # What is checked is what is read: the open file, whatever the name leads to later.
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             _check_private(path, os.fstat(descriptor))
-            return file.read(_KEY_FILE_BYTES_MAX)
+            return os.read(descriptor, _KEY_FILE_BYTES_MAX)
+        finally:
+            os.close(descriptor)
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:

@@ -37,9 +37,7 @@ class FolderLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = (
-                os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            )
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             raise StorageError(
                 "folder-locked",

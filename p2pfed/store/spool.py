@@ -92,7 +92,7 @@ class Spool:
             return final
 
     def remove(self, path: Path) -> None:
-        """Removes a folder or file of the spool at once and as a whole; no error if it is not there.
+        """Removes a folder or file of the spool at once and as a whole; no error if it is gone.
 
         Raises:
             StorageError: `disk-error`.
@@ -126,7 +126,7 @@ class Spool:
 
 
 def tree_bytes(root: Path) -> int:
-    """The sizes of all regular files at or below `root`, links not followed; 0 if it is not there."""
+    """The sizes of all regular files at or below `root`, links not followed; 0 if it is gone."""
     if root.is_symlink() or not root.is_dir():
         return root.stat().st_size if root.is_file() and not root.is_symlink() else 0
     total = 0
