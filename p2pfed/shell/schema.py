@@ -263,7 +263,7 @@ def parse_duration_s(value: object) -> int:
         raise InputError(
             "config-unit",
             f"{value!r} is not a duration",
-            remedy='use days, hours, minutes and seconds, such as "12h" or "1d12h", or whole seconds',
+            remedy='write "12h", "1d12h", "90m", or a number of seconds',
         )
     seconds = sum(int(n) * unit for n, unit in zip(parts.groups("0"), _UNIT_S, strict=True))
     if seconds == 0:

@@ -11,16 +11,14 @@ from p2pfed.core.records import Offer
 from p2pfed.errors import InputError
 from p2pfed.shell.config import (
     CentreConfig,
-    ExecutorConfig,
-    KeyConfig,
-    OfferTemplate,
-    centre_toml,
     load_config,
     parse_config,
     read_passphrase,
     require_file,
 )
+from p2pfed.shell.config_template import centre_toml
 from p2pfed.shell.schema import format_duration, parse_duration_s, split_address
+from p2pfed.shell.sections import ExecutorConfig, KeyConfig, OfferTemplate
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "centre.toml"
 SMALL = 'name = "alpha"\nlisten = "127.0.0.1:7300"\n'

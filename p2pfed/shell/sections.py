@@ -1,0 +1,204 @@
+"""The tables of `centre.toml`, each a class whose declarations are the schema.
+
+docs/reference/centre-toml.md lists every key and is checked against these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, dataclass_transform
+
+from p2pfed.core.ids import CentreName
+from p2pfed.core.records import Offer
+from p2pfed.shell.schema import (
+    ADDRESS,
+    ADDRESSES,
+    CENTRE,
+    DURATION,
+    FLAG,
+    LINE,
+    OPTIONAL_ADDRESS,
+    OPTIONAL_PATH,
+    PATH,
+    WORD,
+    Kind,
+    integer,
+    key,
+    list_of,
+    one_of,
+)
+
+T = TypeVar("T")
+
+COUNT = integer("a number", 1, 1 << 24)
+COUNT_OR_0 = integer("a number", 0, 65535)
+CORES_OR_0 = integer("a number of cores", 0, (1 << 32) - 1)
+MIB = integer("a number of MiB", 1, (1 << 32) - 1)
+_BALANCE = integer("a balance", -1_000_000, 1_000_000)
+BALANCE: Kind[int | None] = Kind(
+    "a number from -1000000 to 1000000", _BALANCE.parse, lambda value: str(value or 0)
+)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(key,))
+def _section(cls: type[T]) -> type[T]:
+    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+@_section
+class KeyConfig:
+    """`[key]`: where the private key is and what opens it."""
+
+    file: Path = key("Private key, PKCS#8 PEM, mode 0600", PATH, default=Path("key.pem"))
+    passphrase_file: Path | None = key(
+        "File whose first line is the key's passphrase", OPTIONAL_PATH, default=None
+    )
+    passphrase_env: str = key(
+        "Environment variable that holds the key's passphrase", LINE, default=""
+    )
+
+
+@_section
+class ControlConfig:
+    """`[control]`: the door for the command line and local tools."""
+
+    socket: Path = key(
+        "Unix socket of the control API (its path has at most 107 bytes)",
+        PATH,
+        default=Path("run/control.sock"),
+    )
+    group: str = key("Group that may use the socket; empty: only the owner", LINE, default="")
+
+
+@_section
+class ExecutorConfig:
+    """`[executor]`: what runs guests' jobs here, and on what hardware."""
+
+    kind: str = key("What runs the jobs: local processes", one_of("local"), default="local")
+    nodes: int = key("Nodes that it commands", COUNT, default=1)
+    cores_per_node: int = key("Cores of each node", COUNT, default=1)
+    gpus_per_node: int = key("GPUs of each node", COUNT_OR_0, default=0)
+    memory_mib_per_node: int = key("Memory of each node in MiB", MIB, default=1024)
+    run_as: str = key(
+        "Account that jobs run under (the daemon must be root); empty: the daemon's own",
+        LINE,
+        default="",
+    )
+
+
+@_section
+class AdmissionConfig:
+    """`[admission]`: whose jobs are declined, whatever the offers say."""
+
+    paused: bool = key("Decline every new guest job", FLAG, default=False)
+    deny_centres: tuple[str, ...] = key(
+        "Decline jobs of these centres", list_of(CENTRE), default=()
+    )
+    deny_classes: tuple[str, ...] = key(
+        "Decline jobs of these work classes", list_of(WORD), default=()
+    )
+
+
+@_section
+class LoggingConfig:
+    """`[logging]`: what the daemon tells on standard error."""
+
+    level: str = key(
+        "Least severity that is logged",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+    )
+
+
+@_section
+class OfferTemplate:
+    """`[[offer]]`: terms under which capacity can be opened by name."""
+
+    name: str = key("Name of the template and of the offers made from it", WORD)
+    open: bool = key("Open it whenever the daemon starts", FLAG, default=False)
+    resource_class: str = key("Resource class of the federation's rules", WORD, default="cpu")
+    nodes: int = key("Nodes granted", COUNT)
+    cores_per_node: int = key("Cores granted on each node", COUNT)
+    gpus_per_node: int = key("GPUs granted on each node", COUNT_OR_0, default=0)
+    memory_mib_per_node: int = key("Memory granted on each node in MiB", MIB)
+    walltime_max_s: int = key(
+        "Longest job that it takes", DURATION, toml="walltime_max", default=86_400
+    )
+    features: tuple[str, ...] = key(
+        "What the nodes have (container runtime, software)", list_of(WORD), default=()
+    )
+    classes: tuple[str, ...] = key("Work classes taken; empty: all", list_of(WORD), default=())
+    data_classes: tuple[str, ...] = key("Data classes taken; empty: all", list_of(WORD), default=())
+    allow: tuple[str, ...] = key(
+        "Only jobs of these centres; empty: of all", list_of(CENTRE), default=()
+    )
+    deny: tuple[str, ...] = key("No jobs of these centres", list_of(CENTRE), default=())
+    per_centre_cores: int = key(
+        "Cores that one centre may hold at a time; 0: no cap", CORES_OR_0, default=0
+    )
+    min_balance: int | None = key(
+        "Least balance (-1000000 to 1000000) of a job's centre; unset: as the rules say",
+        BALANCE,
+        default=None,
+    )
+
+    def offer(self, *, min_balance: int, until_ms: int = 0) -> Offer:
+        """The record that opens this capacity.
+
+        Args:
+            min_balance: what the rules say, for a template that states none.
+            until_ms: when the capacity ends; 0: when it is closed.
+        """
+        return Offer(
+            resource_class=self.resource_class,
+            nodes=self.nodes,
+            cores_per_node=self.cores_per_node,
+            gpus_per_node=self.gpus_per_node,
+            memory_mib_per_node=self.memory_mib_per_node,
+            walltime_max_s=self.walltime_max_s,
+            until_ms=until_ms,
+            features=self.features,
+            classes=self.classes,
+            data_classes=self.data_classes,
+            allow=self.allow,
+            deny=self.deny,
+            per_centre_cores=self.per_centre_cores,
+            min_balance=min_balance if self.min_balance is None else self.min_balance,
+            name=self.name,
+        )
+
+
+@_section
+class TopConfig:
+    """The keys before the first table."""
+
+    name: str = key("This centre's name, as in the federation's charter", CENTRE)
+    listen: str = key("Address that peers connect to, as this machine sees it", ADDRESS)
+    advertise: str = key(
+        "Address that peers shall use, if it is another", OPTIONAL_ADDRESS, default=""
+    )
+    charter: Path = key("The federation's charter", PATH, default=Path("charter.cbor"))
+    state: Path = key("Folder of the ledger database", PATH, default=Path("state"))
+    highwater: Path = key(
+        "High-water file: never inside the state folder, never in a backup",
+        PATH,
+        default=Path("highwater"),
+    )
+    spool: Path = key("Folder of payloads, running claims and results", PATH, default=Path("spool"))
+    peers: tuple[tuple[CentreName, str], ...] = key(
+        "Addresses that override what the centres themselves announce", ADDRESSES, default=()
+    )
+
+
+SECTIONS: Final[Mapping[str, type[object]]] = {
+    "": TopConfig,
+    "key": KeyConfig,
+    "control": ControlConfig,
+    "executor": ExecutorConfig,
+    "offer": OfferTemplate,
+    "admission": AdmissionConfig,
+    "logging": LoggingConfig,
+}
+"""The tables of the file and their classes; the docs' table is checked against it."""
