@@ -273,6 +273,17 @@ def split_block(data: bytes) -> tuple[bytes, bytes]:
     return _split(data)
 
 
+def peek_block_id(data: bytes) -> BlockId:
+    """The id that a block of these bytes has, nothing verified: only to recognise duplicates.
+
+    Raises:
+        InputError: `block-size` or `block-form`.
+    """
+    cose, _ = split_block(data)
+    _, (start, end), _ = _cut_cose(cose)
+    return BlockId(hashlib.sha256(cose[start:end]).digest())
+
+
 # The outer form
 
 

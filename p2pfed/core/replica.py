@@ -1,0 +1,454 @@
+"""The replica: which blocks of which feeds are held, and whether one more may join them.
+
+Merging is set union. A block is admitted once its backlink and every block that it acks are
+admitted, each with exactly the id that it names, and it must be later than all of them; so any set
+of admitted blocks is causally closed, and so is every cut. What arrives too early waits; what would
+never fit is refused. Any order, repetition and grouping of the same blocks gives the same frontier.
+
+Only ids and times are kept (40 bytes a block), never the blocks. Three causes let a block wait: a
+block before it or acked by it is missing (`Admission.lacks` says which to ask for), or it lies
+further in the future than `max_skew_ms`. A local clock may delay a block but never judges it, else
+replicas would part. The waiting room is bounded; what is dropped there is fetched again later.
+
+Forks. Two different blocks of one centre at one place prove a fork (`Admission.forks`). The branch
+that came first stays the feed. The other is not part of the frontier, but honest centres may have
+acked it before they knew: a side block that some waiting block names is therefore remembered by id
+and time, so that one forking centre cannot cut others' feeds off. Side blocks nobody names are
+dropped, which bounds them by what honest centres acked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from p2pfed.core.blocks import Block, decode_block, fork_proof, peek_block_id, split_block
+from p2pfed.core.codec import encode
+from p2pfed.core.ids import BlockId, FederationId, FeedKey, Frontier, Head, ViewDigest
+from p2pfed.core.keys import VerifyKeys
+from p2pfed.core.records import ForkProof
+from p2pfed.core.units import HlcTime, hlc_ms
+from p2pfed.core.waiting import (
+    BlockRef,
+    SeqRange,
+    WaitingRoom,
+    ack_refs,
+    backlink_ref,
+    block_ref,
+    merge_ranges,
+)
+from p2pfed.errors import InputError, StateError
+
+_ID_BYTES: Final = 32
+_RECENT_HEADERS: Final = 256
+"""Signed headers of the newest blocks are kept: most forks come to light at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """The author of `feed` signed two blocks at `seq_num`.
+
+    Attributes:
+        held: id of the block that came first and stays.
+        other: the block that came second; not admitted.
+        proof: both headers; None if the first block could not be read back (ask again later).
+    """
+
+    feed: FeedKey
+    seq_num: int
+    held: BlockId
+    other: Block
+    proof: ForkProof | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A block that waited and turned out to break a rule."""
+
+    block: Block
+    error: InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What came of offering a block to the replica.
+
+    Attributes:
+        admitted: blocks that joined, in an order in which each follows what it names: the block
+            itself and those that had waited for it.
+        duplicate: the block was admitted, or waits, already.
+        waits: the block is kept until what it lacks has come, or its time.
+        lacks: what to ask for, so that the block can be admitted: nothing held, nothing waiting.
+        forks: proofs of forks that came to light.
+        refused: waiting blocks that broke a rule when their turn came.
+        dropped: ids of waiting blocks that were dropped because the waiting room was full.
+    """
+
+    admitted: tuple[Block, ...] = ()
+    duplicate: bool = False
+    waits: bool = False
+    lacks: tuple[SeqRange, ...] = ()
+    forks: tuple[Fork, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    dropped: tuple[BlockId, ...] = ()
+
+
+class _Feed:
+    """Ids and times of one feed's blocks, by `seq_num` from 0."""
+
+    __slots__ = ("ids", "times")
+
+    def __init__(self) -> None:
+        self.ids = bytearray()
+        self.times = array("Q")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def block_id(self, seq_num: int) -> BlockId:
+        at = seq_num * _ID_BYTES
+        return BlockId(bytes(self.ids[at : at + _ID_BYTES]))
+
+    def head(self) -> Head:
+        seq_num = len(self.times) - 1
+        return Head(seq_num, self.block_id(seq_num))
+
+    def append(self, block_id: BlockId, time: HlcTime) -> None:
+        self.ids += block_id
+        self.times.append(time)
+
+
+class _Outcome:
+    """An `Admission` while it is being found."""
+
+    __slots__ = ("admitted", "dropped", "forks", "refused")
+
+    def __init__(self) -> None:
+        self.admitted: list[Block] = []
+        self.forks: list[Fork] = []
+        self.refused: list[Refusal] = []
+        self.dropped: list[BlockId] = []
+
+    def freeze(
+        self, *, waits: bool = False, lacks: tuple[SeqRange, ...] = (), duplicate: bool = False
+    ) -> Admission:
+        return Admission(
+            admitted=tuple(self.admitted),
+            duplicate=duplicate,
+            waits=waits,
+            lacks=lacks,
+            forks=tuple(self.forks),
+            refused=tuple(self.refused),
+            dropped=tuple(self.dropped),
+        )
+
+
+class Replica:
+    """The blocks that one node has admitted, as ids and times, and those that wait."""
+
+    __slots__ = (
+        "_federation",
+        "_feeds",
+        "_forked",
+        "_keys",
+        "_max_skew_ms",
+        "_recent",
+        "_room",
+        "_side",
+        "_stored",
+    )
+
+    def __init__(
+        self,
+        federation: FederationId,
+        keys: VerifyKeys,
+        max_skew_ms: int,
+        stored: Callable[[FeedKey, int], bytes | None] | None = None,
+    ) -> None:
+        """Starts empty.
+
+        Args:
+            federation: whose blocks these are.
+            keys: the members' keys, to verify what `receive` gets.
+            max_skew_ms: how far ahead of the local clock a block may be before it waits.
+            stored: reads an admitted block back, to prove a fork against an old one.
+        """
+        self._federation = federation
+        self._keys = keys
+        self._max_skew_ms = max_skew_ms
+        self._stored = stored
+        self._feeds: dict[FeedKey, _Feed] = {}
+        self._side: dict[BlockRef, HlcTime] = {}
+        self._forked: dict[FeedKey, bool] = {}  # whether the proof was given
+        self._room = WaitingRoom()
+        self._recent: OrderedDict[BlockId, bytes] = OrderedDict()
+
+    # Taking blocks in
+
+    def receive(self, data: bytes, now_ms: int) -> Admission:
+        """`admit` for a stranger's bytes; what is held already is not verified again.
+
+        Raises:
+            InputError: as `decode_block` and `admit`.
+        """
+        block_id = peek_block_id(data)
+        if block_id in self._recent or self._room.holds(block_id):
+            return Admission(duplicate=True)
+        return self.admit(decode_block(data, self._federation, self._keys), now_ms)
+
+    def admit(self, block: Block, now_ms: int) -> Admission:
+        """Admits the block, lets it wait, or proves that its author forked.
+
+        Raises:
+            InputError: `block-time-backlink` or `block-time-ack`: the block is not later than the
+                one before it, or than one it acks, and never will be. Nothing changed. (If it also
+                proves a fork, the admission tells both instead.)
+        """
+        if self.holds(block_ref(block)) or self._room.holds(block.block_id):
+            return Admission(duplicate=True)
+        outcome = _Outcome()
+        joined: list[BlockRef] = []
+        try:
+            unmet = self._place(block, now_ms, outcome, joined)
+        except InputError as error:
+            if not outcome.forks:
+                raise
+            outcome.refused.append(Refusal(block=block, error=error))
+            unmet = []
+        self._place_watchers(joined, now_ms, outcome)
+        waits = self._room.holds(block.block_id)
+        return outcome.freeze(waits=waits, lacks=self._ranges(unmet) if waits else ())
+
+    def release(self, now_ms: int) -> Admission:
+        """Admits the blocks whose time has come; call it at `release_ms()`."""
+        outcome = _Outcome()
+        joined: list[BlockRef] = []
+        for block in self._room.take_due(now_ms):
+            self._place(block, now_ms, outcome, joined)
+        self._place_watchers(joined, now_ms, outcome)
+        return outcome.freeze()
+
+    def release_ms(self) -> int | None:
+        """When the next block that is complete but from the future may be admitted."""
+        return self._room.due_ms()
+
+    def restore(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
+        """Takes an admitted block back from one's own database, at start, in feed order.
+
+        Raises:
+            StateError: `replica-restore`: it does not extend its feed.
+        """
+        chain = self._feeds.setdefault(feed, _Feed())
+        if seq_num != len(chain) or (seq_num and time <= chain.times[-1]):
+            raise StateError(
+                "replica-restore",
+                f"block {seq_num} of {feed.centre} does not extend the {len(chain)} before it",
+                remedy="the database is damaged: restore the centre from its peers",
+            )
+        chain.append(block_id, time)
+
+    def set_keys(self, keys: VerifyKeys) -> None:
+        """Verifies what comes from now on with these keys."""
+        self._keys = keys
+
+    # What is held
+
+    def frontier(self) -> Frontier:
+        """The newest block of every feed, by feed."""
+        return {feed: chain.head() for feed, chain in sorted(self._feeds.items())}
+
+    def head(self, feed: FeedKey) -> Head | None:
+        """The newest block of the feed, None if it has none."""
+        chain = self._feeds.get(feed)
+        return chain.head() if chain else None
+
+    def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
+        """The id of the block at this place, None if none is held."""
+        chain = self._feeds.get(feed)
+        return chain.block_id(seq_num) if chain and 0 <= seq_num < len(chain) else None
+
+    def time_of(self, feed: FeedKey, seq_num: int) -> HlcTime | None:
+        """The time of the block at this place, None if none is held."""
+        chain = self._feeds.get(feed)
+        if chain and 0 <= seq_num < len(chain):
+            return HlcTime(chain.times[seq_num])
+        return None
+
+    def holds(self, ref: BlockRef) -> bool:
+        """Whether exactly this block is admitted, or remembered as a side block."""
+        return self._time(ref) is not None
+
+    def forked(self) -> tuple[FeedKey, ...]:
+        """The feeds of which two branches were seen, ascending."""
+        return tuple(sorted(self._forked))
+
+    def cut_frontier(self, cut: HlcTime) -> Frontier:
+        """The newest block of every feed with a time up to `cut`, by feed."""
+        found: Frontier = {}
+        for feed, chain in sorted(self._feeds.items()):
+            count = bisect_right(chain.times, cut)
+            if count:
+                found[feed] = Head(count - 1, chain.block_id(count - 1))
+        return found
+
+    def lacking(self, frontier: Mapping[FeedKey, Head]) -> tuple[SeqRange, ...]:
+        """What to ask a peer with this frontier for: what it has and we neither hold nor await.
+
+        A head that contradicts ours is asked for, as proof. Of a feed known to be forked nothing
+        is asked here: what others acked of it comes up as lacking when their blocks arrive.
+        """
+        found: list[SeqRange] = []
+        for feed, head in sorted(frontier.items()):
+            if self._forked.get(feed):
+                continue
+            held = self._length(feed)
+            if head.seq_num >= held:
+                found += self._room.gaps(feed, held, head.seq_num)
+            elif self.block_id(feed, head.seq_num) != head.block_id:
+                found.append(SeqRange(feed, head.seq_num, head.seq_num))
+        return tuple(found)
+
+    def awaited(self) -> tuple[SeqRange, ...]:
+        """What all waiting blocks together lack; to ask for again when an answer was lost."""
+        unmet = [ref for block in self._room.blocks() for ref in self._unmet(block)]
+        return self._ranges(unmet)
+
+    def waiting(self) -> tuple[int, int]:
+        """How many blocks wait, and their bytes."""
+        return len(self._room), self._room.total_bytes
+
+    # Placing a block
+
+    def _place(
+        self, block: Block, now_ms: int, outcome: _Outcome, joined: list[BlockRef]
+    ) -> list[BlockRef]:
+        """Lets the block join or wait; returns what it lacks, adds to `joined` what joined."""
+        ref = block_ref(block)
+        if self._contradicts(block, outcome) and not self._room.is_named(ref):
+            self._drop_followers(ref)
+            return []
+        unmet = self._unmet(block)
+        due_ms = hlc_ms(block.time) - self._max_skew_ms
+        if unmet:
+            outcome.dropped += self._room.add(block, watched=unmet[0])
+        elif due_ms > now_ms:
+            outcome.dropped += self._room.add(block, due_ms=due_ms)
+        elif self._join(block, outcome):
+            joined.append(ref)
+        return unmet
+
+    def _place_watchers(self, joined: list[BlockRef], now_ms: int, outcome: _Outcome) -> None:
+        """Places again what waited for the blocks that joined, until nothing moves."""
+        while joined:
+            for block in self._room.take_watchers(joined.pop()):
+                try:
+                    self._place(block, now_ms, outcome, joined)
+                except InputError as error:
+                    outcome.refused.append(Refusal(block=block, error=error))
+
+    def _contradicts(self, block: Block, outcome: _Outcome) -> bool:
+        """Whether the block can't extend the branch that we hold; a rival is a proven fork."""
+        held = self.block_id(block.feed, block.seq_num)
+        if held is not None:
+            self._report_fork(block, held, outcome)
+            return True
+        # Before a fork is known, the block may wait for its backlink, which then proves it.
+        backlink = backlink_ref(block)
+        return (
+            block.feed in self._forked
+            and backlink is not None
+            and self.block_id(*backlink[:2]) not in (None, backlink.block_id)
+        )
+
+    def _unmet(self, block: Block) -> list[BlockRef]:
+        """What the block names and we don't hold; refuses it if it is not later than the rest."""
+        unmet: list[BlockRef] = []
+        backlink = backlink_ref(block)
+        refs = ack_refs(block)
+        for ref in refs if backlink is None else [backlink, *refs]:
+            time = self._time(ref)
+            if time is None:
+                unmet.append(ref)
+            elif block.time <= time:
+                kind = "backlink" if ref is backlink else "ack"
+                raise InputError(
+                    f"block-time-{kind}",
+                    f"block {block.seq_num} of {block.header.centre} is not later than block "
+                    f"{ref.seq_num} of {ref.feed.centre}, which it names",
+                )
+        return unmet
+
+    def _join(self, block: Block, outcome: _Outcome) -> bool:
+        """Adds a complete block to its feed, or remembers it beside its feed if it is named."""
+        ref = block_ref(block)
+        chain = self._feeds.get(ref.feed)
+        length = len(chain) if chain else 0
+        backlink = block.header.backlink
+        if ref.seq_num == length and (chain is None or chain.head().block_id == backlink):
+            chain = self._feeds.setdefault(ref.feed, _Feed())
+            chain.append(ref.block_id, block.time)
+            outcome.admitted.append(block)
+            self._recent[ref.block_id] = block.header.cose
+            if len(self._recent) > _RECENT_HEADERS:
+                self._recent.popitem(last=False)
+            for rival in self._room.at(ref.feed, ref.seq_num):
+                self._report_fork(rival, ref.block_id, outcome)
+                if not self._room.is_named(block_ref(rival)):
+                    self._room.take(rival.block_id)
+                    self._drop_followers(block_ref(rival))
+            return True
+        if self._room.is_named(ref):
+            self._side[ref] = block.time
+            return True
+        return False
+
+    def _drop_followers(self, ref: BlockRef) -> None:
+        """Drops the blocks that wait on a branch nobody named: nothing will ever release them."""
+        branches = [ref]
+        while branches:
+            branches += [block_ref(block) for block in self._room.take_watchers(branches.pop())]
+
+    def _report_fork(self, block: Block, held: BlockId, outcome: _Outcome) -> None:
+        if self._forked.get(block.feed):
+            return
+        first = self._recent.get(held)
+        if first is None and self._stored is not None:
+            data = self._stored(block.feed, block.seq_num)
+            first = None if data is None else split_block(data)[0]
+        proof = None if first is None else fork_proof(first, block.header.cose)
+        self._forked[block.feed] = proof is not None
+        outcome.forks.append(
+            Fork(feed=block.feed, seq_num=block.seq_num, held=held, other=block, proof=proof)
+        )
+
+    def _time(self, ref: BlockRef) -> HlcTime | None:
+        if self.block_id(ref.feed, ref.seq_num) == ref.block_id:
+            return self.time_of(ref.feed, ref.seq_num)
+        return self._side.get(ref)
+
+    def _length(self, feed: FeedKey) -> int:
+        chain = self._feeds.get(feed)
+        return len(chain) if chain else 0
+
+    def _ranges(self, unmet: list[BlockRef]) -> tuple[SeqRange, ...]:
+        """What to ask for to get these blocks and all before them, without what waits here."""
+        found: list[SeqRange] = []
+        for ref in unmet:
+            found += self._room.gaps(ref.feed, self._length(ref.feed), ref.seq_num - 1)
+            if not self._room.holds(ref.block_id):
+                found.append(SeqRange(ref.feed, ref.seq_num, ref.seq_num))
+        return merge_ranges(found)
+
+
+def view_digest(frontier: Mapping[FeedKey, Head]) -> ViewDigest:
+    """The SHA-256 of the encoded list of `[centre, epoch, seq_num, block id]`, by feed.
+
+    Equal digests at a round's cut mean equal matching.
+    """
+    item = encode([[*feed, *head] for feed, head in sorted(frontier.items())])
+    return ViewDigest(hashlib.sha256(item).digest())
