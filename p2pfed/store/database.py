@@ -236,16 +236,17 @@ class Database:
 
     # Reading
 
-    def blocks(self, *, after: int = 0) -> Iterator[BlockRow]:
+    def blocks(self, *, after: int = 0, up_to: int | None = None) -> Iterator[BlockRow]:
         """All blocks in the order of their admission, without the first `after`.
 
-        Blocks that are appended meanwhile are included.
+        Blocks that are appended meanwhile are included, unless `up_to` (a `block_count()`) says
+        where to end: then it is a snapshot.
 
         Raises:
             StorageError: `database-block-damaged`, `database-damaged`, `database-error`.
         """
         names: dict[int, FeedKey] = {}
-        while page := self._page(_NEXT_ADMITTED, (after,)):
+        while page := self._page(_NEXT_ADMITTED, (after, _ALL if up_to is None else up_to)):
             for row in page:
                 after = row.admission
                 if row.feed not in names:
@@ -356,12 +357,13 @@ class _Row(NamedTuple):
 
 
 _NEXT_ADMITTED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
-    FROM blocks WHERE admission > ? ORDER BY admission"""
+    FROM blocks WHERE admission > ? AND admission <= ? ORDER BY admission"""
 _NEXT_OF_FEED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
     FROM blocks WHERE feed = ? AND seq_num BETWEEN ? AND ? ORDER BY seq_num"""
 _ROW_BYTES: Final = 256
 """What a row costs in memory beside its block, roughly: bounds a page of tiny blocks."""
 _NO_FEED: Final = -1
+_ALL: Final = (1 << 63) - 1
 _LAST_CHARACTER: Final = "\U0010ffff"
 _U64: Final = (1 << 64) - 1
 _UNDONE: Final = frozenset({"disk-full", "database-write", "database-busy"})

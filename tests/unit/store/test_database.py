@@ -103,6 +103,13 @@ def test_blocks_appended_while_reading_are_read_too(ledger: Database) -> None:
     assert [row.feed for row in found] == [BETA]
 
 
+def test_a_snapshot_ends_where_it_was_taken(ledger: Database) -> None:
+    ledger.append([block(ALPHA, 0), block(ALPHA, 1)])
+    found = ledger.blocks(after=1, up_to=ledger.block_count())
+    ledger.append([block(BETA, 0)])
+    assert [row.seq_num for row in found] == [1]
+
+
 def test_local_rows_and_blocks_are_stored_together_or_not_at_all(ledger: Database) -> None:
     ledger.append([block(ALPHA, 0)], [("job/1", b"one"), ("job/2", b"two"), ("note", b"n")])
     with pytest.raises(StateError) as caught:
