@@ -1,0 +1,131 @@
+"""One offer's books during a round: what is free, what comes back when, and for whom it is kept.
+
+Theory of operation (EASY backfilling; Lifka, "The ANL/IBM SP Scheduling System", 1995, with the
+reservations per offer and up to `reserve_depth` deep). A job that fits an offer's terms, but not
+what is free, may be given a *reservation*: it is taken to start when enough has come back for it
+and for all reservations made there before it, which are assumed to hold their part for ever. So
+later reservations never delay earlier ones, and starts never go down in the order of making.
+
+Another job passes a reservation if its capacity is surely back by the reserved start, or if its
+need fits the *room*: what will be free at that start, less this and the earlier reservations.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+from p2pfed.core.ids import JobId
+from p2pfed.core.matching_fit import Amount, OfferState, covers
+
+
+class Reservation(NamedTuple):
+    """A job's place on an offer: capacity enough is surely back at `starts_ms`."""
+
+    job_id: JobId
+    starts_ms: int
+    need: Amount
+
+
+class Books:
+    """What happens to one offer in the course of a round.
+
+    `free` of each resource only goes down, so a job that once failed here fails for the rest of
+    the round. The four amounts stand in attributes of their own because the matching reads them
+    hundreds of thousands of times.
+    """
+
+    __slots__ = (
+        "_ends",
+        "_released",
+        "cores",
+        "gpus",
+        "held_cores",
+        "memory_mib",
+        "nodes",
+        "reservations",
+        "returns",
+    )
+
+    def __init__(self, offer: OfferState) -> None:
+        self.nodes, self.cores, self.gpus, self.memory_mib = offer.free
+        self.held_cores = offer.held_cores
+        self.returns = [(part.ends_ms, part.amount) for part in offer.running]
+        self.reservations: tuple[Reservation, ...] = ()
+        self._ends: list[int] | None = None
+        self._released: list[list[int]] = []
+
+    @property
+    def free(self) -> Amount:
+        """What is free now."""
+        return Amount(self.nodes, self.cores, self.gpus, self.memory_mib)
+
+    def take(self, amount: Amount, ends_ms: int) -> None:
+        """Gives `amount` to a job placed in this round."""
+        self.nodes -= amount.nodes
+        self.cores -= amount.cores
+        self.gpus -= amount.gpus
+        self.memory_mib -= amount.memory_mib
+        self.returns.append((ends_ms, amount))
+        self._ends = None
+
+    def passes(self, need: Amount, ends_ms: int) -> bool:
+        """True if a job that fits what is free delays no reservation."""
+        kept = Amount(0, 0, 0, 0)
+        for reservation in self.reservations:
+            kept = _plus(kept, reservation.need._replace(nodes=0))
+            if ends_ms <= reservation.starts_ms:
+                continue
+            if not covers(_minus(self._free_at(reservation.starts_ms), kept), need):
+                return False
+        return True
+
+    def start_of(self, need: Amount) -> int | None:
+        """When a job of this need could start beside all reservations; None if never.
+
+        The earliest of the known returns by which enough is back. It may lie before the cut, if
+        a host has not yet said that something has ended.
+        """
+        ends, released = self._profile()
+        wanted = _minus(need, self.free)
+        for reservation in self.reservations:
+            wanted = _plus(wanted, reservation.need._replace(nodes=0))
+        first = 0
+        for column, amount in zip(released, wanted, strict=True):
+            if amount > 0:
+                first = max(first, bisect_left(column, amount))
+        return ends[first] if first < len(ends) else None
+
+    def reserve(self, job_id: JobId, starts_ms: int, need: Amount) -> None:
+        """Keeps a place for the job from `starts_ms` on."""
+        self.reservations += (Reservation(job_id, starts_ms, need),)
+
+    def _free_at(self, time_ms: int) -> Amount:
+        """What is free once all is back that is surely back by then."""
+        ends, released = self._profile()
+        count = bisect_right(ends, time_ms)
+        if not count:
+            return self.free
+        return _plus(self.free, Amount(*(column[count - 1] for column in released)))
+
+    def _profile(self) -> tuple[list[int], list[list[int]]]:
+        """Ends, ascending, and per resource how much has come back by each."""
+        if self._ends is None:
+            self.returns.sort()
+            self._ends = [end for end, _ in self.returns]
+            self._released = []
+            for resource in range(4):
+                total, column = 0, []
+                for _, amount in self.returns:
+                    total += amount[resource]
+                    column.append(total)
+                self._released.append(column)
+        return self._ends, self._released
+
+
+def _plus(a: Amount, b: Amount) -> Amount:
+    return Amount(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
+
+
+def _minus(a: Amount, b: Amount) -> Amount:
+    return Amount(a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3])
