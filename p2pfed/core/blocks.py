@@ -6,11 +6,11 @@ federation id, so that a block of one federation is worthless in another. The he
 records by their SHA-256; so a fork can be proven with two headers, and headers can outlive records.
 The block id is the SHA-256 of the header: of what was signed, without the signature.
 
-The outer form leaves no choice: protected header, key id and signature have fixed lengths and
-places. `decode_block` therefore cuts the parts out of the received bytes, verifies the signature
-over them as they came, and only then decodes what a member has signed. Nothing is encoded again to
-verify. A block's validity depends on its bytes and on the keys alone; what depends on other blocks
-(chain, order of times, acks) is `p2pfed.core.replica`'s to judge.
+The outer form leaves no choice (`p2pfed.core.cose`): `decode_block` cuts the parts out of the
+received bytes, verifies the signature over them as they came, and only then decodes what a member
+has signed. Nothing is encoded again to verify. A block's validity depends on its bytes and on the
+keys alone; what depends on other blocks (chain, order of times, acks) is `p2pfed.core.replica`'s to
+judge.
 
 A record that is malformed is inert and leaves its block valid. A header that is malformed makes the
 block invalid, for every node alike.
@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
+from p2pfed.core import cose
 from p2pfed.core.codec import decode, encode
 from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CENTRE_NAME, BlockId, CentreName, FederationId, FeedKey, Head, Position
-from p2pfed.core.keys import SIGNATURE_BYTES, Signer, VerifyKeys
+from p2pfed.core.keys import Signer, VerifyKeys
 from p2pfed.core.limits import (
     ACKS_PER_BLOCK_MAX,
     BLOCK_BYTES_MAX,
@@ -43,15 +44,7 @@ from p2pfed.errors import InputError, StateError
 
 FORMAT_VERSION: Final = 1
 
-# COSE_Sign1 in its one form here: array(4), protected header h'A2 01 27 04 50 <key id>' (alg EdDSA,
-# kid of 16 bytes), empty map, payload, signature of 64 bytes.
-_COSE_START: Final = bytes.fromhex("84 55 A2 01 27 04 50")
-_KID_START: Final = len(_COSE_START)
-_KID_END: Final = _KID_START + 16
-_SIGNATURE_START: Final = b"\x58\x40"
-_CONTEXT: Final = bytes.fromhex("84 6A") + b"Signature1"
-_ARRAY_OF_2: Final = 0x82
-_EMPTY_MAP: Final = 0xA0
+_ARRAY_OF_2: Final = b"\x82"
 _FIELDS: Final = frozenset(range(8))
 
 
@@ -181,15 +174,12 @@ def seal_block(
             7: hashlib.sha256(record_bytes).digest(),
         }
     )
-    signed = _COSE_START[1:] + kid + bytes([_EMPTY_MAP]) + _byte_string(header)
-    signature = signer.sign(_to_be_signed(federation, kid, _byte_string(header)))
-    cose = _COSE_START[:1] + signed + _SIGNATURE_START + signature
-    data = bytes([_ARRAY_OF_2]) + _byte_string(cose) + _byte_string(record_bytes)
+    message = cose.sign(signer, federation, kid, header)
+    data = _ARRAY_OF_2 + cose.byte_string(message) + cose.byte_string(record_bytes)
     try:
-        _check_size(data)
-        _split(data)
+        split_block(data)
         sealed = Block(
-            header=_parse_header(header, cose), records=_parse_records(record_bytes), data=data
+            header=_parse_header(header, message), records=_parse_records(record_bytes), data=data
         )
     except InputError as error:
         raise StateError("block-seal", f"this block would be refused: {error.what}") from error
@@ -203,36 +193,33 @@ def decode_block(data: bytes, federation: FederationId, keys: VerifyKeys) -> Blo
     """The block that a stranger's bytes hold, if one of the federation's centres signed it.
 
     Raises:
-        InputError: `block-size`, `block-form`, `block-key-unknown`, `block-signature`,
+        InputError: `block-size`, `block-form`, `cose-form`, `block-key-unknown`, `block-signature`,
             `block-version`, `block-header`, `block-centre`, `block-backlink`, `block-acks`,
             `block-ack-own`, `block-records-digest`, `block-records-count`, `block-records-form`,
             or a `cbor-...` code when header or records are not in deterministic form.
     """
-    _check_size(data)
-    cose, record_bytes = _split(data)
-    header = decode_header(cose, federation, keys)
+    message, record_bytes = split_block(data)
+    header = decode_header(message, federation, keys)
     if hashlib.sha256(record_bytes).digest() != header.records_digest:
         _refuse("block-records-digest", "the records are not those that the header was signed for")
     return Block(header=header, records=_parse_records(record_bytes), data=data)
 
 
-def decode_header(cose: bytes, federation: FederationId, keys: VerifyKeys) -> BlockHeader:
+def decode_header(message: bytes, federation: FederationId, keys: VerifyKeys) -> BlockHeader:
     """The header that a COSE_Sign1 message carries, if one of the centres signed it.
 
     Raises:
         InputError: as `decode_block`, except the codes about records.
     """
-    if len(cose) > HEADER_BYTES_MAX:
-        _refuse("block-size", f"a signed header of {len(cose)} bytes, over {HEADER_BYTES_MAX}")
-    kid, payload, signature = _cut_cose(cose)
+    if len(message) > HEADER_BYTES_MAX:
+        _refuse("block-size", f"a signed header of {len(message)} bytes, over {HEADER_BYTES_MAX}")
+    kid, payload, signature = cose.cut(message)
     owner = keys.owner(kid)
     if owner is None:
         _refuse("block-key-unknown", f"no centre of the federation has the key {kid.hex()}")
-    start, end = payload
-    to_be_signed = _to_be_signed(federation, kid, cose[_KID_END + 1 : end])
-    if not keys.verify(kid, signature, to_be_signed):
+    if not keys.verify(kid, signature, cose.to_be_signed(federation, kid, payload)):
         _refuse("block-signature", f"the signature is not by {owner} in this federation")
-    header = _parse_header(cose[start:end], cose)
+    header = _parse_header(payload, message)
     if header.centre != owner:
         _refuse("block-centre", f"a block of {header.centre} is signed with the key of {owner}")
     return header
@@ -267,99 +254,41 @@ def split_block(data: bytes) -> tuple[bytes, bytes]:
     """The signed header (`cose`) and the encoded records of a block's bytes, nothing verified.
 
     Raises:
-        InputError: `block-size` or `block-form`.
+        InputError: `block-size`, `block-form` or `cose-form`.
     """
-    _check_size(data)
-    return _split(data)
+    if len(data) > BLOCK_BYTES_MAX:
+        _refuse("block-size", f"a block of {len(data)} bytes, over {BLOCK_BYTES_MAX}")
+    if not data.startswith(_ARRAY_OF_2):
+        _refuse("block-form", "a block is an array of two byte strings")
+    header_start, header_end = cose.read_byte_string(data, 1)
+    records_start, records_end = cose.read_byte_string(data, header_end)
+    if records_end != len(data):
+        _refuse("block-form", "there are bytes after the block")
+    if header_end - header_start > HEADER_BYTES_MAX:
+        _refuse("block-size", f"a signed header of more than {HEADER_BYTES_MAX} bytes")
+    if records_end - records_start > RECORDS_BYTES_MAX:
+        _refuse("block-size", f"records of more than {RECORDS_BYTES_MAX} bytes")
+    return data[header_start:header_end], data[records_start:records_end]
 
 
 def peek_block_id(data: bytes) -> BlockId:
     """The id that a block of these bytes has, nothing verified: only to recognise duplicates.
 
     Raises:
-        InputError: `block-size` or `block-form`.
+        InputError: as `split_block`.
     """
-    cose, _ = split_block(data)
-    _, (start, end), _ = _cut_cose(cose)
-    return BlockId(hashlib.sha256(cose[start:end]).digest())
-
-
-# The outer form
+    _, payload, _ = cose.cut(split_block(data)[0])
+    return BlockId(hashlib.sha256(payload).digest())
 
 
 def _refuse(code: str, what: str) -> NoReturn:
     raise InputError(code, what)
 
 
-def _check_size(data: bytes) -> None:
-    if len(data) > BLOCK_BYTES_MAX:
-        _refuse("block-size", f"a block of {len(data)} bytes, over {BLOCK_BYTES_MAX}")
-
-
-def _byte_string(content: bytes) -> bytes:
-    """The deterministic encoding of a CBOR byte string."""
-    size = len(content)
-    if size < 24:
-        return bytes([0x40 | size]) + content
-    if size < 1 << 8:
-        return bytes([0x58, size]) + content
-    if size < 1 << 16:
-        return b"\x59" + size.to_bytes(2, "big") + content
-    return b"\x5a" + size.to_bytes(4, "big") + content
-
-
-def _read_byte_string(data: bytes, at: int) -> tuple[int, int]:
-    """Start and end of the content of the byte string whose first byte is at `at`."""
-    first = data[at] if at < len(data) else 0
-    if 0x40 <= first < 0x58:
-        start, size, least = at + 1, first - 0x40, 0
-    elif 0x58 <= first <= 0x5A:
-        width = 1 << (first - 0x58)
-        start = at + 1 + width
-        size = int.from_bytes(data[at + 1 : start], "big")
-        least = (24, 1 << 8, 1 << 16)[first - 0x58]
-    else:
-        _refuse("block-form", f"there is no byte string at byte {at}")
-    end = start + size
-    if size < least or end > len(data):
-        _refuse("block-form", f"the byte string at byte {at} has a wrong length")
-    return start, end
-
-
-def _split(data: bytes) -> tuple[bytes, bytes]:
-    if not data or data[0] != _ARRAY_OF_2:
-        _refuse("block-form", "a block is an array of two byte strings")
-    cose_start, cose_end = _read_byte_string(data, 1)
-    records_start, records_end = _read_byte_string(data, cose_end)
-    if records_end != len(data):
-        _refuse("block-form", "there are bytes after the block")
-    if cose_end - cose_start > HEADER_BYTES_MAX:
-        _refuse("block-size", f"a signed header of more than {HEADER_BYTES_MAX} bytes")
-    if records_end - records_start > RECORDS_BYTES_MAX:
-        _refuse("block-size", f"records of more than {RECORDS_BYTES_MAX} bytes")
-    return data[cose_start:cose_end], data[records_start:records_end]
-
-
-def _cut_cose(cose: bytes) -> tuple[bytes, tuple[int, int], bytes]:
-    """Key id, start and end of the payload, signature."""
-    if cose[:_KID_START] != _COSE_START or cose[_KID_END : _KID_END + 1] != bytes([_EMPTY_MAP]):
-        _refuse("block-form", "the header is not a COSE_Sign1 message with EdDSA and a key id")
-    start, end = _read_byte_string(cose, _KID_END + 1)
-    signature = cose[end + len(_SIGNATURE_START) :]
-    if cose[end : end + 2] != _SIGNATURE_START or len(signature) != SIGNATURE_BYTES:
-        _refuse("block-form", "the message does not end in a signature of 64 bytes")
-    return cose[_KID_START:_KID_END], (start, end), signature
-
-
-def _to_be_signed(federation: FederationId, kid: bytes, payload: bytes) -> bytes:
-    """COSE's Sig_structure (RFC 9052 section 4.4); `payload` with its byte string head."""
-    return _CONTEXT + _COSE_START[1:] + kid + _byte_string(federation) + payload
-
-
 # Header and records
 
 
-def _parse_header(payload: bytes, cose: bytes) -> BlockHeader:
+def _parse_header(payload: bytes, message: bytes) -> BlockHeader:
     item = decode(payload, limit=HEADER_BYTES_MAX, where="block header")
     version = item.get(0) if type(item) is dict else None
     if type(item) is not dict or type(version) is not int or version != FORMAT_VERSION:
@@ -396,7 +325,7 @@ def _parse_header(payload: bytes, cose: bytes) -> BlockHeader:
         acks=_parse_acks(ack_items, feed),
         records_digest=digest,
         block_id=BlockId(hashlib.sha256(payload).digest()),
-        cose=cose,
+        cose=message,
     )
 
 
