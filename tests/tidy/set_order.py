@@ -27,15 +27,23 @@ def set_order_uses(tree: ast.Module) -> Iterator[ast.AST]:
     blind = {
         id(argument)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in _BLIND_CONSUMERS
+        if isinstance(node, ast.Call) and _is_blind(node.func, names)
         for argument in node.args
     }
     for node in ast.walk(tree):
         for consumed in _consumed(node, blind):
             if _is_set(consumed, names):
                 yield consumed
+
+
+def _is_blind(function: ast.expr, names: frozenset[str]) -> bool:
+    """Whether a callee's result is the same for every order of what it is given."""
+    match function:
+        case ast.Name(id=name):
+            return name in _BLIND_CONSUMERS
+        case ast.Attribute(attr="update" | "difference_update", value=owner):
+            return _is_set(owner, names)
+    return False
 
 
 def _consumed(node: ast.AST, blind: set[int]) -> Iterator[ast.expr]:

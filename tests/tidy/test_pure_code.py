@@ -90,6 +90,7 @@ def test_the_finder_sees_an_exposed_order(source: str) -> None:
         "names = set(a)\nx = len(names) + max(names)",
         "names = [1]\nfor x in names: pass",
         "x = b in {1, 2}",
+        "names = set(a)\nseen: set[str] = b()\nseen.update(x for x in names)",
     ],
 )
 def test_the_finder_leaves_a_hidden_order_alone(source: str) -> None:
