@@ -77,3 +77,9 @@ class ExecutorError(P2pfedError):
     ) -> None:
         super().__init__(code, what, where=where, remedy=remedy)
         self.transient = transient
+
+
+class ControlError(P2pfedError):
+    """The daemon can't be asked: it does not run, does not answer, or the caller may not ask."""
+
+    exit_code = 6
