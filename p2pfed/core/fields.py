@@ -46,7 +46,8 @@ def integer(name: str, low: int, high: int) -> Kind[int]:
     def parse(item: CborItem) -> int | None:
         return item if type(item) is int and low <= item <= high else None
 
-    return Kind(name, parse, lambda value: value)
+    # An IntEnum's member is an int to Python; on the wire it must be nothing else.
+    return Kind(name, parse, int)
 
 
 def text(name: str, valid: Callable[[str], bool]) -> Kind[str]:
