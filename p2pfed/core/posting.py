@@ -1,0 +1,136 @@
+"""What a home may gain by how it posts: nothing. Waiting time needs witnesses, classes have shares.
+
+Two rules keep a centre from writing itself an advantage (design sections 3 and 5):
+
+- A job's waiting time counts from its block's time, but not from earlier than a heartbeat before
+  the first block of another centre that acks it. A chain that was written today with last week's
+  times therefore gains nothing. A job that nobody acked within a heartbeat has no witness at all;
+  nobody else can know it, so it takes no part until somebody acks it.
+- A class of work may have a greatest share of what a centre posts in a day. A job that exceeds it
+  when it is posted counts as the next class down, for good, so the order of a home's jobs never
+  moves. So that the first job of a day can have a class at all, the share is taken of what was
+  posted that day or of the centre's credit line (a day of its machine), whichever is more.
+
+Both are functions of the set of blocks: `Witnesses` takes the minimum over all acks, whatever order
+they come in, and `Shares` reads one feed in its own order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from p2pfed.core.ids import CentreName, FeedKey, JobId
+from p2pfed.core.records import Job
+from p2pfed.core.rules import PPM, ResourceClass, Rules, WorkClass
+from p2pfed.core.units import day_of
+
+_NEVER = 1 << 62
+
+
+@dataclass(slots=True)
+class _Posts:
+    """The blocks of one feed that hold jobs, ascending by `seq_num`."""
+
+    seq_nums: list[int] = field(default_factory=list)
+    posted_ms: list[int] = field(default_factory=list)
+    first_ack_ms: list[int] = field(default_factory=list)
+    jobs: list[tuple[JobId, ...]] = field(default_factory=list)
+
+
+class Witnesses:
+    """Since when each job waits, by the acks of others."""
+
+    def __init__(self, heartbeat_ms: int) -> None:
+        self._heartbeat_ms = heartbeat_ms
+        self._posts: dict[FeedKey, _Posts] = {}
+        self._unseen: list[tuple[int, FeedKey, int]] = []
+
+    def post(self, feed: FeedKey, seq_num: int, now_ms: int, jobs: tuple[JobId, ...]) -> None:
+        """A block of `feed` with these jobs was folded; its time is `now_ms`."""
+        posts = self._posts.setdefault(feed, _Posts())
+        posts.seq_nums.append(seq_num)
+        posts.posted_ms.append(now_ms)
+        posts.first_ack_ms.append(_NEVER)
+        posts.jobs.append(jobs)
+        heappush(self._unseen, (now_ms + self._heartbeat_ms, feed, len(posts.jobs) - 1))
+
+    def ack(self, feed: FeedKey, seq_num: int, ack_ms: int) -> Iterator[tuple[JobId, int]]:
+        """Another centre's block of time `ack_ms` acks `feed` up to `seq_num`.
+
+        Yields:
+            Each job whose waiting time has a new start, and that start in milliseconds. First acks
+            never descend along a feed, so only the blocks that change are visited.
+        """
+        posts = self._posts.get(feed)
+        if posts is None:
+            return
+        index = bisect_right(posts.seq_nums, seq_num) - 1
+        while index >= 0 and posts.first_ack_ms[index] > ack_ms:
+            posts.first_ack_ms[index] = ack_ms
+            since_ms = max(posts.posted_ms[index], ack_ms - self._heartbeat_ms)
+            for job_id in posts.jobs[index]:
+                yield job_id, since_ms
+            index -= 1
+
+    def overdue(self, cut_ms: int) -> Iterator[JobId]:
+        """The jobs that at `cut_ms` have gone without a witness for longer than a heartbeat."""
+        while self._unseen and self._unseen[0][0] < cut_ms:
+            _, feed, index = heappop(self._unseen)
+            posts = self._posts[feed]
+            if posts.first_ack_ms[index] == _NEVER:
+                yield from posts.jobs[index]
+
+
+@dataclass(slots=True)
+class _Posted:
+    """What one feed posted on one day, in points."""
+
+    day: int = -1
+    total: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
+
+
+class Shares:
+    """The class that each job counts as."""
+
+    def __init__(self, rules: Rules, credit_lines: dict[CentreName, int]) -> None:
+        self._rules = rules
+        self._credit_lines = credit_lines
+        self._posted: dict[FeedKey, _Posted] = {}
+
+    def classify(self, feed: FeedKey, job: Job, now_ms: int) -> WorkClass | None:
+        """The class of the next job of `feed`; None if the rules don't know its classes."""
+        resource = self._rules.resource_class(job.resource_class)
+        wanted = self._rules.work_class(job.work_class)
+        if resource is None or wanted is None:
+            return None
+        amount = points_of(job, resource)
+        posted = self._posted.setdefault(feed, _Posted())
+        day = day_of(now_ms)
+        if day != posted.day:
+            posted.day, posted.total, posted.by_class = day, 0, {}
+        posted.total += amount
+        base = max(posted.total, self._credit_lines.get(feed.centre, 0))
+        while True:
+            taken = posted.by_class.get(wanted.name, 0) + amount
+            below = self._rules.class_below(wanted.name)
+            if below is None or taken * PPM <= wanted.share_max_ppm * base:
+                posted.by_class[wanted.name] = taken
+                return wanted
+            wanted = below
+
+
+def points_of(job: Job, resource: ResourceClass) -> int:
+    """What the job's whole claim is worth: its resources for its walltime, in points."""
+    return resource.points(claimed_amount(job, resource))
+
+
+def claimed_amount(job: Job, resource: ResourceClass) -> int:
+    """Core-seconds or GPU-seconds of the job's resources for its walltime."""
+    return resource.amount(
+        core_s=job.nodes * job.cores_per_node * job.walltime_s,
+        gpu_s=job.nodes * job.gpus_per_node * job.walltime_s,
+    )

@@ -1,0 +1,348 @@
+"""The matching state at a cut: registers, and what is kept ready so that a round costs little.
+
+Theory of operation. `State` folds blocks and keeps, beside the plain registers, four things that
+follow from them: the queue (who waits), the capacity that claims hold on each offer, what each home
+has committed, and the accounts. Each is brought up to date from the registers of just the job,
+claim or offer that a record touched. All of them are functions of the set of folded blocks and the
+cut, never of the order of folding: a register has one writer and is read whole, a count replaces
+what the same claim counted before, and what depends on time alone (a receipt's deadline, a job
+without a witness) is settled when the cut passes it.
+
+So two nodes that folded the same blocks up to the same cut hold the same state (invariant 4), and
+the cost of a fold is that of its records (design section 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+
+from p2pfed.core.accounting import Accounts, Standing
+from p2pfed.core.blocks import Block
+from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
+from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, HostPhase, JobState
+from p2pfed.core.matching import MatchInput
+from p2pfed.core.matching_fit import Amount, OfferState, Running, amount_of, capacity_of
+from p2pfed.core.posting import Shares, Witnesses, claimed_amount, points_of
+from p2pfed.core.queue import Queue, QueuedJob, Shape
+from p2pfed.core.records import (
+    CHARGED_OUTCOMES,
+    Dispute,
+    ForkProof,
+    Inert,
+    Job,
+    Offer,
+    OfferClose,
+    OfferUpdate,
+    Receipt,
+    Record,
+)
+from p2pfed.core.registers import ClaimEntry, OfferEntry, Registers
+from p2pfed.core.rules import Rules, WorkClass
+from p2pfed.core.units import HlcTime, day_of, hlc_ms
+
+
+class State:
+    """Everything that a round's matching, the accounts and the audit read.
+
+    Args:
+        rules: the rules in force.
+        credit_lines: the members and their credit lines, in points.
+        check_proof: as for `Registers`.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        credit_lines: Mapping[CentreName, int],
+        check_proof: Callable[[ForkProof], CentreName],
+    ) -> None:
+        self.rules = rules
+        self.members = tuple(sorted(credit_lines))
+        self.registers = Registers(check_proof, rules.max_attempts)
+        self.queue = Queue(rules.urgency_points_per_hour)
+        self.accounts = Accounts(rules, dict(credit_lines))
+        self.heard: dict[CentreName, HlcTime] = {}
+        self.inert_count = 0
+        self._witnesses = Witnesses(rules.heartbeat_ms)
+        self._shares = Shares(rules, dict(credit_lines))
+        self._class_of: dict[JobId, WorkClass] = {}
+        self._since_ms: dict[JobId, int] = {}
+        self._unwitnessed: set[JobId] = set()
+        self._open: dict[CentreName, set[OfferId]] = {}
+        self._offered_rest: dict[tuple[CentreName, str], int] = {}
+        self._held: dict[OfferId, dict[ClaimId, Running]] = {}
+        self._offers: dict[OfferId, OfferState] = {}
+        self._stale_offers: set[OfferId] = set()
+        self._committed_by: dict[ClaimId, int] = {}
+        self._committed: dict[CentreName, int] = {}
+        self._deadlines: list[tuple[int, ClaimId]] = []
+        self._cut_ms = 0
+
+    # Folding
+
+    def fold(self, block: Block) -> list[tuple[Position, str]]:
+        """Folds one block; its backlink and acks must have been folded before.
+
+        Returns:
+            The positions of inert records, and why each counts for nothing.
+        """
+        centre, now_ms = block.feed.centre, hlc_ms(block.time)
+        self._count_offered(centre, now_ms)
+        self.heard[centre] = max(block.time, self.heard.get(centre, HlcTime(0)))
+        for feed, head in block.header.acks:
+            for job_id, since_ms in self._witnesses.ack(feed, head.seq_num, now_ms):
+                self._since_ms[job_id] = since_ms
+                self._unwitnessed.discard(job_id)
+                self._refresh_job(job_id)
+        inert: list[tuple[Position, str]] = []
+        jobs: list[JobId] = []
+        for index, record in enumerate(block.records):
+            position = block.position(index)
+            touched = self.registers.fold(position, block.time, record)
+            if isinstance(touched, str):
+                inert.append((position, touched))
+            else:
+                self._refresh(record, touched, block.feed, now_ms, jobs)
+        if jobs:
+            self._witnesses.post(block.feed, block.header.seq_num, now_ms, tuple(jobs))
+        self.inert_count += len(inert)
+        return inert
+
+    def settle(self, cut_ms: int) -> None:
+        """Lets everything happen that time alone brings about up to `cut_ms` (never earlier)."""
+        self._cut_ms = cut_ms
+        for job_id in self._witnesses.overdue(cut_ms):
+            self._unwitnessed.add(job_id)
+            self._refresh_job(job_id)
+        while self._deadlines and self._deadlines[0][0] <= cut_ms:
+            _, claim_id = heappop(self._deadlines)
+            self._refresh_usage(self.registers.claims[claim_id])
+
+    def _refresh(
+        self,
+        record: Record | Inert,
+        touched: Position,
+        feed: FeedKey,
+        now_ms: int,
+        jobs: list[JobId],
+    ) -> None:
+        if isinstance(record, Job):
+            job_id = JobId(touched)
+            work_class = self._shares.classify(feed, record, now_ms)
+            if work_class is not None:
+                self._class_of[job_id] = work_class
+                self._since_ms[job_id] = now_ms
+                jobs.append(job_id)
+            self._refresh_job(job_id)
+        elif isinstance(record, Offer | OfferUpdate | OfferClose):
+            self._refresh_offer(OfferId(touched))
+        elif touched in self.registers.claims:
+            self._refresh_claim(ClaimId(touched))
+        elif touched in self.registers.jobs:
+            self._refresh_job(JobId(touched))
+
+    def _refresh_job(self, job_id: JobId) -> None:
+        entry = self.registers.jobs[job_id]
+        work_class = self._class_of.get(job_id)
+        verdict = self.registers.judge(entry)
+        waits = verdict.state is JobState.QUEUED and job_id not in self._unwitnessed
+        if work_class is None or not waits:
+            self.queue.drop(job_id)
+            return
+        shape = shape_of(job_id, entry.job, work_class.name, verdict.declined)
+        self.queue.put(
+            QueuedJob(
+                job_id=job_id,
+                shape=shape,
+                class_points=work_class.points,
+                waiting_since_ms=self._since_ms[job_id],
+            )
+        )
+
+    def _refresh_offer(self, offer_id: OfferId) -> None:
+        entry = self.registers.offers[offer_id]
+        own = self._open.setdefault(entry.host, set())
+        (own.discard if entry.closed else own.add)(offer_id)
+        self._stale_offers.add(offer_id)
+
+    def _refresh_claim(self, claim_id: ClaimId) -> None:
+        entry = self.registers.claims[claim_id]
+        job = self.registers.job_of(claim_id)
+        if entry.claim is None or job is None:
+            return
+        offer_id = OfferId(entry.claim.offer_id)
+        held = self._held.setdefault(offer_id, {})
+        if entry.state in HOLDS_CAPACITY:
+            held[claim_id] = running_of(entry, job.job, self.rules)
+        else:
+            held.pop(claim_id, None)
+        self._stale_offers.add(offer_id)
+        self._refresh_usage(entry)
+        self._refresh_job(job.job_id)
+
+    # Accounts
+
+    def _count_offered(self, centre: CentreName, now_ms: int) -> None:
+        """Counts what the centre's open offers made available since its block before.
+
+        A silent centre offers nothing: a gap counts for `offer_lease_ms` at most. The whole gap
+        counts on the day of the later block.
+        """
+        before_ms = hlc_ms(self.heard.get(centre, HlcTime(0)))
+        gap_ms = min(now_ms - before_ms, self.rules.offer_lease_ms)
+        for offer_id in sorted(self._open.get(centre, ())):
+            entry = self.registers.offers[offer_id]
+            resource = self.rules.resource_class(entry.terms.resource_class)
+            until_ms = min(now_ms, entry.until_ms or now_ms)
+            open_ms = until_ms - max(now_ms - gap_ms, hlc_ms(entry.opened))
+            if resource is None or open_ms <= 0:
+                continue
+            terms = entry.terms
+            units = entry.nodes * resource.amount(
+                core_s=terms.cores_per_node, gpu_s=terms.gpus_per_node
+            )
+            key = centre, terms.resource_class
+            amount_ms = units * open_ms + self._offered_rest.get(key, 0)
+            self._offered_rest[key] = amount_ms % 1000
+            self.accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
+
+    def _refresh_usage(self, entry: ClaimEntry) -> None:
+        job = self.registers.job_of(entry.claim_id)
+        if job is None or entry.claim is None:
+            return
+        resource = self.rules.resource_class(job.job.resource_class)
+        if resource is None:
+            return
+        unsettled = entry.state is ClaimState.ENDED and entry.settlement is None
+        bound = entry.state in HOLDS_CAPACITY or unsettled
+        self._commit(entry, points_of(job.job, resource) if bound else 0)
+        side = entry.host_side
+        if side.phase is not HostPhase.ENDED or side.end is None or entry.handover is None:
+            return
+        ended_ms = hlc_ms(side.ended)
+        deadline_ms = ended_ms + self.rules.receipt_deadline_ms
+        if entry.settlement is None and self._cut_ms < deadline_ms:
+            heappush(self._deadlines, (deadline_ms, entry.claim_id))
+        self.accounts.set_usage(
+            entry.claim_id,
+            home=entry.home,
+            host=entry.claim.offer_id.centre,
+            resource_class=resource.name,
+            day=day_of(ended_ms),
+            amount=self._counted(entry, job.job, deadline_ms),
+        )
+
+    def _counted(self, entry: ClaimEntry, job: Job, deadline_ms: int) -> int | None:
+        """What the claim's usage counts at this cut; None if it does not count (yet)."""
+        end = entry.host_side.end
+        resource = self.rules.resource_class(job.resource_class)
+        if end is None or resource is None or end.outcome not in CHARGED_OUTCOMES:
+            return None
+        stated = resource.amount(core_s=end.core_s, gpu_s=end.gpu_s)
+        bounded = min(stated, claimed_amount(job, resource))
+        settlement = entry.settlement
+        in_time = hlc_ms(entry.settled) <= deadline_ms
+        if isinstance(settlement, Receipt) or (isinstance(settlement, Dispute) and in_time):
+            return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
+        return bounded if self._cut_ms >= deadline_ms else None
+
+    def _commit(self, entry: ClaimEntry, points: int) -> None:
+        before = self._committed_by.pop(entry.claim_id, 0)
+        if points:
+            self._committed_by[entry.claim_id] = points
+        self._committed[entry.home] = self._committed.get(entry.home, 0) + points - before
+
+    # What a round reads
+
+    def alive(self, cut_ms: int) -> frozenset[CentreName]:
+        """The members that were heard shortly before the cut and are not suspended."""
+        return frozenset(
+            centre
+            for centre in self.members
+            if centre not in self.registers.suspended
+            and cut_ms - hlc_ms(self.heard.get(centre, HlcTime(0))) < self.rules.offer_lease_ms
+        )
+
+    def committed(self, centre: CentreName) -> int:
+        """Points of the claims that the centre has running or unsettled."""
+        return self._committed.get(centre, 0)
+
+    def standing(self, centre: CentreName, cut_ms: int) -> Standing:
+        """Contribution, usage and credit line of a centre at the cut, in points."""
+        return self.accounts.standing(centre, day_of(cut_ms), self.committed(centre))
+
+    def offers(self) -> Mapping[OfferId, OfferState]:
+        """The open offers with their free capacity; the same mapping in every round."""
+        for offer_id in sorted(self._stale_offers):
+            entry = self.registers.offers.get(offer_id)
+            if entry is None or entry.closed:
+                self._offers.pop(offer_id, None)
+            else:
+                self._offers[offer_id] = offer_state(entry, self._held.get(offer_id, {}))
+        self._stale_offers.clear()
+        return self._offers
+
+    def match_input(self, round_number: int, cut_ms: int) -> MatchInput:
+        """Everything that `match` may look at in this round."""
+        return MatchInput(
+            round=round_number,
+            cut_ms=cut_ms,
+            rules=self.rules,
+            queue=self.queue,
+            offers=self.offers(),
+            standings={c: self.standing(c, cut_ms) for c in self.members},
+            alive=self.alive(cut_ms),
+        )
+
+
+def shape_of(job_id: JobId, job: Job, work_class: str, declined: tuple[OfferId, ...]) -> Shape:
+    """What the matcher looks at in a job: equal shapes fit equally."""
+    return Shape(
+        home=job_id.centre,
+        resource_class=job.resource_class,
+        nodes=job.nodes,
+        cores_per_node=job.cores_per_node,
+        gpus_per_node=job.gpus_per_node,
+        memory_mib_per_node=job.memory_mib_per_node,
+        walltime_s=job.walltime_s,
+        features=job.features,
+        work_class=work_class,
+        data_class=job.data_class,
+        allow=job.allow,
+        deny=job.deny,
+        declined=declined,
+    )
+
+
+def running_of(entry: ClaimEntry, job: Job, rules: Rules) -> Running:
+    """What a claim holds, and when it is surely back."""
+    run_ms = job.walltime_s * 1000 + rules.kill_grace_ms
+    if entry.state is ClaimState.STARTED:
+        ends_ms = entry.host_side.started_ms + run_ms
+    elif entry.state is ClaimState.LEASED:
+        ends_ms = entry.lease_until_ms
+    else:
+        ends_ms = (entry.claim.claim_until_ms if entry.claim else 0) + run_ms
+    return Running(ends_ms=ends_ms, amount=amount_of(job), claim_id=entry.claim_id)
+
+
+def offer_state(entry: OfferEntry, held: Mapping[ClaimId, Running]) -> OfferState:
+    """An offer as the matcher sees it: what is free of it, who holds how much, until when."""
+    terms = entry.terms
+    running = tuple(held[claim_id] for claim_id in sorted(held))
+    held_cores: dict[CentreName, int] = {}
+    for part in running:
+        home = part.claim_id.centre
+        held_cores[home] = held_cores.get(home, 0) + part.amount.cores
+    total = capacity_of(terms, entry.nodes)
+    return OfferState(
+        offer_id=entry.offer_id,
+        terms=terms,
+        nodes=entry.nodes,
+        walltime_max_s=entry.walltime_max_s,
+        until_ms=entry.until_ms,
+        free=Amount(*(t - sum(p.amount[i] for p in running) for i, t in enumerate(total))),
+        held_cores=held_cores,
+        running=running,
+    )

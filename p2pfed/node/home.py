@@ -1,0 +1,316 @@
+"""The home's side of a claim: we alone say where our job is, and what its usage counts.
+
+As on the host's side, `review` looks at one claim and does what is due. Design section 6 is the law
+here:
+
+- a claim that nobody accepted by `claim_until`, or nobody came for by `accept_until`, is released;
+- Handover is written when the host asks for the payload, never before, and the first byte leaves
+  only after the host, holding that block durably, names its id;
+- until the lease ends the job goes nowhere else; Lost is written only after that, by our clock;
+- an End is countersigned, or disputed when it states more than can have been consumed.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from p2pfed.core.ids import CentreName, ClaimId, JobId
+from p2pfed.core.lifecycle import (
+    ClaimState,
+    HomePhase,
+    lease_until,
+    may_declare_lost,
+    may_hand_over,
+)
+from p2pfed.core.records import Cancel, Dispute, End, Handover, Job, Lost, Receipt, Release
+from p2pfed.core.registers import ClaimEntry, JobEntry
+from p2pfed.core.units import hlc_ms
+from p2pfed.errors import InputError, P2pfedError, StateError
+from p2pfed.node.deadlines import Deadlines
+from p2pfed.node.effects import AnswerTransfer, FetchResult, ForgetPayload, Reply, SendPayload
+from p2pfed.node.events import (
+    CancelJob,
+    HandoverNamed,
+    PayloadAsked,
+    ResultFailed,
+    ResultFetched,
+    SubmitJob,
+)
+from p2pfed.node.host import RETRY_MS, Host
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.trust import Trust
+from p2pfed.node.turn import Turn
+
+NO_RESULT = bytes(32)
+
+
+class Home:
+    """What we do with our own jobs and claims."""
+
+    def __init__(self, ledger: Ledger, host: Host, deadlines: Deadlines, trust: Trust) -> None:
+        self._ledger = ledger
+        self._host = host
+        self._deadlines = deadlines
+        self._trust = trust
+        self._rules = ledger.federation.rules
+        self._fetching: set[ClaimId] = set()
+        self._fetched: set[ClaimId] = set()
+        self._hopeless: set[ClaimId] = set()
+        self._forgotten: set[JobId] = set()
+
+    # Users
+
+    def submit(self, event: SubmitJob, turn: Turn) -> None:
+        """Posts a job; the reply leaves when the job is durable."""
+        try:
+            self._check(event.job)
+        except P2pfedError as error:
+            turn.do(Reply(request=event.request, error=error))
+            return
+        position = self._ledger.write(event.job, turn.now_ms)
+        self._ledger.keep(f"job/{position}", event.local)
+        turn.do(Reply(request=event.request, result=str(position)))
+
+    def _check(self, job: Job) -> None:
+        """Refuses at once what no centre could ever run.
+
+        Raises:
+            InputError: `job-class-unknown`, `job-resource-class-unknown`, `job-walltime`.
+            StateError: `job-queue-full`.
+        """
+        rules = self._rules
+        if rules.work_class(job.work_class) is None:
+            names = ", ".join(c.name for c in rules.classes)
+            raise InputError(
+                "job-class-unknown",
+                f"the federation has no class {job.work_class!r}",
+                remedy=f"use one of {names}",
+            )
+        if rules.resource_class(job.resource_class) is None:
+            names = ", ".join(c.name for c in rules.resource_classes)
+            raise InputError(
+                "job-resource-class-unknown",
+                f"the federation has no resource class {job.resource_class!r}",
+                remedy=f"use one of {names}",
+            )
+        if job.walltime_s > rules.walltime_max_s:
+            raise InputError(
+                "job-walltime",
+                f"the job asks for {job.walltime_s} s, the federation allows "
+                f"{rules.walltime_max_s} s",
+                remedy="ask for a shorter time",
+            )
+        if self._ledger.view.state.queue.count(self._ledger.me.name) >= rules.live_jobs_max:
+            raise StateError(
+                "job-queue-full",
+                f"{rules.live_jobs_max} jobs of this centre wait already",
+                remedy="submit again when some of them have started",
+            )
+
+    def cancel(self, event: CancelJob, turn: Turn) -> None:
+        """Cancels a job of ours, wherever it is."""
+        entry = self._ledger.live.jobs.get(event.job_id)
+        if entry is None or event.job_id.centre != self._ledger.me.name:
+            error: P2pfedError = StateError(
+                "job-unknown", f"no job {event.job_id} of this centre", remedy="see: p2pfed jobs"
+            )
+            turn.do(Reply(request=event.request, error=error))
+            return
+        verdict = self._ledger.live.judge(entry)
+        if verdict.state.final:
+            error = StateError("job-final", f"job {event.job_id} is {verdict.state.value} already")
+            turn.do(Reply(request=event.request, error=error))
+            return
+        if not entry.cancelled:
+            self._ledger.write(Cancel(job_id=event.job_id), turn.now_ms)
+        turn.do(Reply(request=event.request, result=str(event.job_id)))
+
+    # Looking at a claim
+
+    def is_ours(self, entry: ClaimEntry) -> bool:
+        """True if the claim is one of ours."""
+        return entry.claim is not None and entry.home == self._ledger.me.name
+
+    def review(self, entry: ClaimEntry, turn: Turn) -> None:
+        """Does what is due for a claim of ours."""
+        job = self._ledger.live.job_of(entry.claim_id)
+        if entry.claim is None or job is None:
+            return
+        match entry.state:
+            case ClaimState.CLAIMED:
+                self._keep_or_release(entry, job, entry.claim.claim_until_ms, turn)
+            case ClaimState.ACCEPTED:
+                self._keep_or_release(entry, job, entry.host_side.accept_until_ms, turn)
+            case ClaimState.LEASED | ClaimState.STARTED:
+                self._keep_or_lose(entry, turn)
+            case ClaimState.ENDED:
+                self._settle(entry, job.job, turn)
+            case ClaimState.LOST:
+                if entry.settlement is None and entry.host_side.end is not None:
+                    self._countersign(entry, job.job, entry.host_side.end, turn)
+            case ClaimState.CLOSED | ClaimState.RELEASED:
+                pass
+        self._forget_payload(job, turn)
+
+    def _keep_or_release(self, entry: ClaimEntry, job: JobEntry, until_ms: int, turn: Turn) -> None:
+        if job.cancelled:
+            reason = "cancelled"
+        elif turn.now_ms >= until_ms:
+            reason = "expired"
+        else:
+            self._deadlines.at(until_ms, entry.claim_id)
+            return
+        self._ledger.write(Release(claim_id=entry.claim_id, reason=reason), turn.now_ms)
+
+    def _keep_or_lose(self, entry: ClaimEntry, turn: Turn) -> None:
+        if not may_declare_lost(turn.now_ms, entry.lease_until_ms):
+            self._deadlines.at(entry.lease_until_ms, entry.claim_id)
+        elif not self._trust.clock(turn.now_ms):
+            self._deadlines.at(turn.now_ms + RETRY_MS, entry.claim_id)
+        else:
+            self._ledger.write(Lost(claim_id=entry.claim_id), turn.now_ms)
+
+    # Handover
+
+    def payload_asked(self, event: PayloadAsked, turn: Turn) -> None:
+        """The host of a claim asks for the payload: now, and only now, the lease begins."""
+        entry = self._ledger.live.claims.get(event.claim_id)
+        refusal = self._handover_refusal(entry, event.centre, turn.now_ms)
+        if refusal is not None or entry is None:
+            turn.do(AnswerTransfer(transfer=event.transfer, error=refusal))
+            return
+        job = self._ledger.live.job_of(event.claim_id)
+        if entry.phase is HomePhase.CLAIMED and job is not None:
+            until_ms = lease_until(turn.now_ms, job.job.walltime_s, self._rules)
+            self._ledger.write(
+                Handover(claim_id=event.claim_id, lease_until_ms=until_ms), turn.now_ms
+            )
+        position = entry.handover
+        assert position is not None
+        turn.do_sealed(
+            lambda: AnswerTransfer(
+                transfer=event.transfer, block_id=self._ledger.block_id_at(position)
+            )
+        )
+
+    def _handover_refusal(
+        self, entry: ClaimEntry | None, centre: CentreName, now_ms: int
+    ) -> StateError | None:
+        if (
+            entry is None
+            or not self.is_ours(entry)
+            or entry.claim is None
+            or entry.claim.offer_id.centre != centre
+        ):
+            return StateError("transfer-claim-unknown", f"{centre} holds no such claim of ours")
+        job = self._ledger.live.job_of(entry.claim_id)
+        if job is None or job.cancelled:
+            return StateError(
+                "transfer-cancelled", f"the job of claim {entry.claim_id} is cancelled"
+            )
+        if entry.state is ClaimState.LEASED:
+            return None
+        if entry.state is not ClaimState.ACCEPTED:
+            return StateError(
+                "transfer-not-accepted", f"claim {entry.claim_id} is {entry.state.value}"
+            )
+        if not may_hand_over(now_ms, entry.host_side.accept_until_ms, self._rules):
+            return StateError("transfer-late", f"the accept of claim {entry.claim_id} is over")
+        if not self._trust.clock(now_ms):
+            return StateError(
+                "transfer-clock", "our clock differs from our peers'; ask again later"
+            )
+        return None
+
+    def handover_named(self, event: HandoverNamed, turn: Turn) -> None:
+        """The host shows that it knows its lease: the payload may leave."""
+        entry = self._ledger.live.claims.get(event.claim_id)
+        job = self._ledger.live.job_of(event.claim_id)
+        known = (
+            entry is not None
+            and entry.handover is not None
+            and entry.claim is not None
+            and entry.claim.offer_id.centre == event.centre
+            and self._ledger.block_id_at(entry.handover) == event.block_id
+        )
+        if not known or entry is None or job is None or entry.state is not ClaimState.LEASED:
+            error = StateError(
+                "transfer-handover", f"that block does not hand claim {event.claim_id} over"
+            )
+            turn.do(AnswerTransfer(transfer=event.transfer, error=error))
+            return
+        turn.do(
+            SendPayload(
+                transfer=event.transfer,
+                job_id=job.job_id,
+                payload_digest=job.job.payload_digest,
+            )
+        )
+
+    # Results and receipts
+
+    def _settle(self, entry: ClaimEntry, job: Job, turn: Turn) -> None:
+        end = entry.host_side.end
+        if end is None or entry.claim is None or entry.settlement is not None:
+            return
+        give_up_ms = hlc_ms(entry.host_side.ended) + self._rules.receipt_deadline_ms // 2
+        wanted = end.result_digest != NO_RESULT and entry.claim_id not in self._fetched
+        if not wanted or entry.claim_id in self._hopeless or turn.now_ms >= give_up_ms:
+            self._countersign(entry, job, end, turn)
+            return
+        self._deadlines.at(give_up_ms, entry.claim_id)
+        if entry.claim_id not in self._fetching:
+            self._fetching.add(entry.claim_id)
+            host = entry.claim.offer_id.centre
+            turn.do(
+                FetchResult(
+                    claim_id=entry.claim_id,
+                    host=host,
+                    address=self._host.address(host),
+                    job_id=JobId(entry.claim.job_id),
+                    result_digest=end.result_digest,
+                    result_bytes=end.result_bytes,
+                )
+            )
+
+    def _countersign(self, entry: ClaimEntry, job: Job, end: End, turn: Turn) -> None:
+        """Agrees with what the host states, unless it is more than can have been consumed."""
+        held_ms = hlc_ms(entry.host_side.ended) - entry.handover_ms + self._rules.clock_error_ms
+        held_s = min(-(-max(0, held_ms) // 1000), job.walltime_s)
+        cores, gpus = job.nodes * job.cores_per_node, job.nodes * job.gpus_per_node
+        core_s, gpu_s = min(end.core_s, cores * held_s), min(end.gpu_s, gpus * held_s)
+        settlement: Receipt | Dispute
+        if (core_s, gpu_s) == (end.core_s, end.gpu_s):
+            settlement = Receipt(claim_id=entry.claim_id, core_s=core_s, gpu_s=gpu_s)
+        else:
+            settlement = Dispute(
+                claim_id=entry.claim_id,
+                core_s=core_s,
+                gpu_s=gpu_s,
+                reason="more than its lease can have held",
+            )
+        self._ledger.write(settlement, turn.now_ms)
+
+    def result_fetched(self, event: ResultFetched, turn: Turn) -> None:
+        """The result is complete and durable here."""
+        self._fetching.discard(event.claim_id)
+        self._fetched.add(event.claim_id)
+        self._ledger.touched.append(event.claim_id)
+
+    def result_failed(self, event: ResultFailed, turn: Turn) -> None:
+        """The result did not come; what can't come any more does not hold the receipt up."""
+        self._fetching.discard(event.claim_id)
+        turn.note(logging.WARNING, "result-failed", f"result of {event.claim_id}: {event.why}")
+        if event.final:
+            self._hopeless.add(event.claim_id)
+            self._ledger.touched.append(event.claim_id)
+        else:
+            self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)
+
+    def _forget_payload(self, job: JobEntry, turn: Turn) -> None:
+        live = self._ledger.live
+        if job.job_id in self._forgotten or not live.judge(job).state.final:
+            return
+        if all(live.claims[claim_id].over for claim_id in job.claims):
+            self._forgotten.add(job.job_id)
+            turn.do(ForgetPayload(job_id=job.job_id, payload_digest=job.job.payload_digest))

@@ -1,0 +1,459 @@
+"""The host's side of a claim: we are asked last, and we alone say what runs here.
+
+Everything a host does follows from the live registers: `review` looks at one claim and does what is
+due, so it may be called at any time, any number of times, and a restart needs no memory of its own.
+Design section 6 is the law here:
+
+- accept only what our own accepts to date leave room for; with an equal view it must be our own
+  match, with another view it must do no harm; then our private policy speaks;
+- an accept ends at `accept_until`, and a Close is final;
+- start only with the payload and the lease in hand, and only if the job is surely over, by our
+  clock, ε before the lease is;
+- Start is durable before anything is submitted; End is written when the batch system shows the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Final
+
+from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.lifecycle import (
+    ClaimState,
+    HostPhase,
+    accept_until,
+    begin_before,
+    kill_at,
+    may_accept,
+)
+from p2pfed.core.accounting import balance
+from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers, fits, need_of
+from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
+from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
+from p2pfed.core.state import offer_state, shape_of
+from p2pfed.errors import StateError
+from p2pfed.node.deadlines import Deadlines
+from p2pfed.node.effects import (
+    AnswerTransfer,
+    CancelNative,
+    FetchPayload,
+    ForgetClaim,
+    NameHandover,
+    SendResult,
+    SubmitNative,
+    WatchNative,
+)
+from p2pfed.node.events import (
+    AdmissionPolicy,
+    NativeEnded,
+    NativeNotFound,
+    NativeRefused,
+    PayloadFailed,
+    PayloadFetched,
+    ResultAsked,
+)
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.rounds import Match, Rounds
+from p2pfed.node.trust import Trust
+from p2pfed.node.turn import Turn
+
+RETRY_MS: Final = 1_000
+"""How soon to look again at what only waits for a clock to be right."""
+
+
+def native_name(claim_id: ClaimId) -> str:
+    """The batch system's name for an attempt: tells the claim, and is unique without looking."""
+    tag = hashlib.sha256(str(claim_id).encode()).hexdigest()[:8]
+    return f"p2pfed-{claim_id}-{tag}"
+
+
+class Host:
+    """What we do with the claims of others on our offers."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rounds: Rounds,
+        deadlines: Deadlines,
+        trust: Trust,
+        policy: AdmissionPolicy,
+    ) -> None:
+        self._ledger = ledger
+        self._rounds = rounds
+        self._deadlines = deadlines
+        self._trust = trust
+        self._rules = ledger.federation.rules
+        self.policy = policy
+        self._holding: dict[OfferId, set[ClaimId]] = {}
+        self._fetching: set[ClaimId] = set()
+        self._fetched: set[ClaimId] = set()
+        self._named: set[ClaimId] = set()
+        self._submitted: set[ClaimId] = set()
+        self._cancelled: set[ClaimId] = set()
+        self._vanished: set[ClaimId] = set()
+        self.addresses = dict(ledger.federation.addresses)
+
+    # Looking at a claim
+
+    def is_ours(self, entry: ClaimEntry) -> bool:
+        """True if the claim is on an offer of ours."""
+        return entry.claim is not None and entry.claim.offer_id.centre == self._ledger.me.name
+
+    def review(self, entry: ClaimEntry, turn: Turn) -> None:
+        """Does what is due for a claim on an offer of ours."""
+        job = self._ledger.live.job_of(entry.claim_id)
+        if entry.claim is None or job is None:
+            return
+        match entry.state:
+            case ClaimState.CLAIMED:
+                self._judge(entry, entry.claim, job, turn)
+            case ClaimState.ACCEPTED:
+                self._await_lease(entry, job, turn)
+            case ClaimState.LEASED:
+                self._await_payload(entry, job, turn)
+            case ClaimState.STARTED:
+                self._run(entry, job, turn)
+            case _:
+                self._let_go(entry, turn)
+        self._book(entry)
+
+    def _book(self, entry: ClaimEntry) -> None:
+        """Keeps our own books: what of an offer we promised, by our own word alone."""
+        if entry.claim is None:
+            return
+        phase, state = entry.host_side.phase, entry.state
+        holds = phase is HostPhase.STARTED or (
+            phase is HostPhase.ACCEPTED and state in (ClaimState.ACCEPTED, ClaimState.LEASED)
+        )
+        held = self._holding.setdefault(OfferId(entry.claim.offer_id), set())
+        (held.add if holds else held.discard)(entry.claim_id)
+
+    def _write(self, record: Record, entry: ClaimEntry, turn: Turn) -> None:
+        self._ledger.write(record, turn.now_ms)
+        self._book(entry)
+
+    def _close(self, entry: ClaimEntry, reason: str, turn: Turn) -> None:
+        if self._trust.careful(turn.now_ms):
+            # After a start without high-water file we may have started this claim already.
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
+            return
+        self._write(Close(claim_id=entry.claim_id, reason=reason), entry, turn)
+
+    # Claimed: may it come?
+
+    def _judge(self, entry: ClaimEntry, claim: Claim, job: JobEntry, turn: Turn) -> None:
+        if self._trust.careful(turn.now_ms):
+            return
+        offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
+        reason = self._refusal(entry, claim, job, offer, turn.now_ms)
+        if reason is not None or offer is None:
+            self._close(entry, reason or "offer-closed", turn)
+            return
+        verdict = self._rounds.judge(claim)
+        if verdict is Match.NOT_YET:
+            self._judge_later(entry, claim, self._rounds.due_ms(), turn)
+        elif verdict is Match.NOT_OURS:
+            self._close(entry, "unjustified", turn)
+        elif not covers(self._free(offer), need_of(job.job)):
+            self._close(entry, "no-capacity", turn)
+        elif verdict is Match.OURS or self._harmless(entry, claim, job, offer, turn):
+            self._accept(entry, claim, turn)
+
+    def _refusal(
+        self,
+        entry: ClaimEntry,
+        claim: Claim,
+        job: JobEntry,
+        offer: OfferEntry | None,
+        now_ms: int,
+    ) -> str | None:
+        """Why the claim is closed whatever the view says; None if nothing speaks against it."""
+        others = [c for c in job.claims if c != entry.claim_id]
+        if offer is None or offer.closed or claim.offer_id.epoch != self._ledger.me.epoch:
+            return "offer-closed"
+        if job.cancelled:
+            return "cancelled"
+        if not may_accept(now_ms, claim.claim_until_ms, self._rules):
+            return "expired"
+        if claim.rules_version != self._ledger.federation.rules_version:
+            return "rules-version"
+        if any(not self._ledger.live.claims[c].over for c in others):
+            return "unjustified"
+        if self.policy.paused:
+            return "paused"
+        if entry.home in self.policy.deny_centres or job.job.work_class in self.policy.deny_classes:
+            return "policy"
+        return None
+
+    def _judge_later(self, entry: ClaimEntry, claim: Claim, when_ms: int, turn: Turn) -> None:
+        last_ms = claim.claim_until_ms - self._rules.clock_error_ms
+        self._deadlines.at(max(turn.now_ms + 1, min(when_ms, last_ms)), entry.claim_id)
+
+    def _harmless(
+        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, turn: Turn
+    ) -> bool:
+        """True if a claim from another view fits, and takes nothing from a match of our own view.
+
+        It then waits its turn: a match's priority lasts `claim_wait_ms`.
+        """
+        state = self._ledger.view.state
+        home_balance = balance(state.standing(entry.home, self._ledger.view.cut_ms))
+        verdict = self._ledger.live.judge(job)
+        shape = shape_of(job.job_id, job.job, job.job.work_class, verdict.declined)
+        empty = offer_state(offer, {})
+        if fits(shape, empty, turn.now_ms, home_balance, self._rules):
+            self._close(entry, "unjustified", turn)
+            return False
+        free = self._free(offer)
+        for wanted in self._rounds.wanted(offer.offer_id, turn.now_ms):
+            other = self._ledger.live.jobs[wanted]
+            if wanted != job.job_id and not self._has_place(other):
+                free = _less(free, amount_of(other.job))
+        if covers(free, need_of(job.job)):
+            return True
+        self._judge_later(entry, claim, turn.now_ms + self._rules.round_ms, turn)
+        return False
+
+    def _has_place(self, job: JobEntry) -> bool:
+        """True if our own books already hold a claim of the job, or it needs none any more."""
+        verdict = self._ledger.live.judge(job)
+        if verdict.state.final or job.cancelled:
+            return True
+        if verdict.live is None:
+            return False
+        return self._ledger.live.claims[verdict.live].host_side.phase is not HostPhase.SILENT
+
+    def _free(self, offer: OfferEntry) -> Amount:
+        """What our own accepts to date leave of an offer."""
+        free = capacity_of(offer.terms, offer.nodes)
+        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
+            job = self._ledger.live.job_of(claim_id)
+            if job is not None:
+                free = _less(free, amount_of(job.job))
+        return free
+
+    def _accept(self, entry: ClaimEntry, claim: Claim, turn: Turn) -> None:
+        until_ms = accept_until(claim.claim_until_ms, self._rules)
+        self._write(Accept(claim_id=entry.claim_id, accept_until_ms=until_ms), entry, turn)
+
+    # Accepted: the payload is asked for, and with it the lease
+
+    def _await_lease(self, entry: ClaimEntry, job: JobEntry, turn: Turn) -> None:
+        until_ms = entry.host_side.accept_until_ms
+        if self._trust.careful(turn.now_ms):
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
+        elif job.cancelled:
+            self._close(entry, "cancelled", turn)
+        elif turn.now_ms >= until_ms:
+            self._close(entry, "expired", turn)
+        else:
+            self._deadlines.at(until_ms, entry.claim_id)
+            self._fetch(entry, job.job, turn)
+
+    def _fetch(self, entry: ClaimEntry, job: Job, turn: Turn) -> None:
+        if entry.claim_id in self._fetching or entry.claim is None:
+            return
+        self._fetching.add(entry.claim_id)
+        turn.do(
+            FetchPayload(
+                claim_id=entry.claim_id,
+                home=entry.home,
+                address=self.address(entry.home),
+                job_id=JobId(entry.claim.job_id),
+                payload_digest=job.payload_digest,
+                payload_bytes=job.payload_bytes,
+            )
+        )
+
+    def address(self, centre: CentreName) -> str:
+        """Where a centre says that it listens."""
+        return self._ledger.live.contacts.get(centre) or self.addresses.get(centre, "")
+
+    # Leased: the payload comes, the job starts
+
+    def _await_payload(self, entry: ClaimEntry, job: JobEntry, turn: Turn) -> None:
+        before_ms = begin_before(entry.lease_until_ms, job.job.walltime_s, self._rules)
+        if self._trust.careful(turn.now_ms):
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
+        elif entry.host_side.phase is HostPhase.SILENT:
+            self._close(entry, "unjustified", turn)
+        elif job.cancelled:
+            self._close(entry, "cancelled", turn)
+        elif turn.now_ms >= before_ms:
+            self._close(entry, "lease-short", turn)
+        elif entry.claim_id not in self._fetched:
+            self._deadlines.at(before_ms, entry.claim_id)
+            self._fetch(entry, job.job, turn)
+            self._name_handover(entry, turn)
+        elif not self._trust.clock(turn.now_ms):
+            self._deadlines.at(min(before_ms, turn.now_ms + RETRY_MS), entry.claim_id)
+        else:
+            name = native_name(entry.claim_id)
+            self._write(Start(claim_id=entry.claim_id, native_name=name), entry, turn)
+
+    def _name_handover(self, entry: ClaimEntry, turn: Turn) -> None:
+        block_id = None
+        if entry.handover is not None and entry.claim_id not in self._named:
+            block_id = self._ledger.block_id_at(entry.handover)
+        if block_id is not None:
+            self._named.add(entry.claim_id)
+            turn.do(NameHandover(claim_id=entry.claim_id, block_id=block_id))
+
+    def payload_fetched(self, event: PayloadFetched, turn: Turn) -> None:
+        """The payload is complete and durable in our spool."""
+        self._fetching.discard(event.claim_id)
+        self._fetched.add(event.claim_id)
+        self._ledger.touched.append(event.claim_id)
+
+    def payload_failed(self, event: PayloadFailed, turn: Turn) -> None:
+        """The payload did not come: give the claim back at once if it never will."""
+        self._fetching.discard(event.claim_id)
+        self._named.discard(event.claim_id)
+        entry = self._ledger.live.claims[event.claim_id]
+        turn.note(logging.WARNING, "payload-failed", f"payload of {event.claim_id}: {event.why}")
+        if not event.final:
+            self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)
+        elif entry.state in (ClaimState.ACCEPTED, ClaimState.LEASED):
+            self._close(entry, "payload-failed", turn)
+
+    # Started: the batch system has it
+
+    def _run(self, entry: ClaimEntry, job: JobEntry, turn: Turn) -> None:
+        name = entry.host_side.native_name
+        if entry.claim_id not in self._submitted:
+            self._submitted.add(entry.claim_id)
+            turn.do(
+                SubmitNative(
+                    claim_id=entry.claim_id,
+                    native_name=name,
+                    job=job.job,
+                    begin_before_ms=begin_before(
+                        entry.lease_until_ms, job.job.walltime_s, self._rules
+                    ),
+                    kill_at_ms=kill_at(entry.lease_until_ms, self._rules),
+                )
+            )
+        if entry.claim_id in self._vanished:
+            self._end_vanished(entry, turn)
+        elif job.cancelled:
+            self._cancel(entry, turn)
+
+    def _end_vanished(self, entry: ClaimEntry, turn: Turn) -> None:
+        if self._trust.careful(turn.now_ms):
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
+        else:
+            self._vanished.discard(entry.claim_id)
+            self._end_without_run(entry.claim_id, Outcome.NOT_FOUND, turn)
+
+    def _cancel(self, entry: ClaimEntry, turn: Turn) -> None:
+        if entry.claim_id not in self._cancelled:
+            self._cancelled.add(entry.claim_id)
+            name = entry.host_side.native_name
+            turn.do(CancelNative(claim_id=entry.claim_id, native_name=name))
+
+    def resume(self, entry: ClaimEntry, turn: Turn) -> None:
+        """After a restart: finds the native job of a claim that we started; never submits again."""
+        job = self._ledger.live.job_of(entry.claim_id)
+        if entry.host_side.phase is HostPhase.STARTED and job is not None:
+            self._submitted.add(entry.claim_id)
+            turn.do(
+                WatchNative(
+                    claim_id=entry.claim_id,
+                    native_name=entry.host_side.native_name,
+                    job=job.job,
+                    kill_at_ms=kill_at(entry.lease_until_ms, self._rules),
+                )
+            )
+
+    def native_ended(self, event: NativeEnded, turn: Turn) -> None:
+        """The batch system shows the job terminal: End is written, bounded by what was claimed."""
+        entry, job = self._started(event.claim_id)
+        if entry is None or job is None:
+            return
+        elapsed_ms = max(0, event.ended_ms - event.started_ms)
+        cores = job.job.nodes * job.job.cores_per_node
+        gpus = job.job.nodes * job.job.gpus_per_node
+        limit_s = min(-(-elapsed_ms // 1000), job.job.walltime_s)
+        self._write(
+            End(
+                claim_id=event.claim_id,
+                outcome=int(event.outcome),
+                exit_code=event.exit_code,
+                signal=event.signal,
+                started_ms=event.started_ms,
+                ended_ms=max(event.started_ms, event.ended_ms),
+                core_s=min(event.core_s, cores * limit_s),
+                gpu_s=min(event.gpu_s, gpus * limit_s),
+                memory_mib_max=event.memory_mib_max,
+                result_digest=event.result_digest,
+                result_bytes=event.result_bytes,
+            ),
+            entry,
+            turn,
+        )
+
+    def native_not_found(self, event: NativeNotFound, turn: Turn) -> None:
+        """The batch system does not know the job and its start marker is ours: it never will run."""
+        self._vanished.add(event.claim_id)
+        self._ledger.touched.append(event.claim_id)
+
+    def native_refused(self, event: NativeRefused, turn: Turn) -> None:
+        """The batch system refused the submission for good."""
+        turn.note(logging.WARNING, "native-refused", f"{event.claim_id}: {event.why}")
+        self._end_without_run(event.claim_id, Outcome.NOT_STARTED, turn)
+
+    def _end_without_run(self, claim_id: ClaimId, outcome: Outcome, turn: Turn) -> None:
+        entry, _ = self._started(claim_id)
+        if entry is not None:
+            now_ms = turn.now_ms
+            end = End(
+                claim_id=claim_id,
+                outcome=int(outcome),
+                started_ms=now_ms,
+                ended_ms=now_ms,
+                core_s=0,
+            )
+            self._write(end, entry, turn)
+
+    def _started(self, claim_id: ClaimId) -> tuple[ClaimEntry | None, JobEntry | None]:
+        """The claim if our side of it is started and not ended, and its job."""
+        entry = self._ledger.live.claims.get(claim_id)
+        if entry is None or entry.host_side.phase is not HostPhase.STARTED:
+            return None, None
+        return entry, self._ledger.live.job_of(claim_id)
+
+    # Over
+
+    def result_asked(self, event: ResultAsked, turn: Turn) -> None:
+        """The home of a claim, and nobody else, gets its result."""
+        entry = self._ledger.live.claims.get(event.claim_id)
+        ours = entry is not None and self.is_ours(entry) and entry.home == event.centre
+        if not ours or entry is None or entry.host_side.end is None:
+            error = StateError(
+                "transfer-no-result", f"there is no result of claim {event.claim_id} for you"
+            )
+            turn.do(AnswerTransfer(transfer=event.transfer, error=error))
+            return
+        turn.do(SendResult(transfer=event.transfer, claim_id=event.claim_id))
+
+    def _let_go(self, entry: ClaimEntry, turn: Turn) -> None:
+        """Releases what a claim that is over still has here."""
+        if entry.host_side.phase is HostPhase.STARTED:
+            # The home declared it lost: by our clock the lease is over too, nothing may live on.
+            self._cancel(entry, turn)
+            return
+        ended = entry.host_side.phase is HostPhase.ENDED
+        if ended and entry.settlement is None:
+            return
+        if entry.claim_id in self._fetching | self._fetched | self._submitted:
+            self._fetching.discard(entry.claim_id)
+            self._fetched.discard(entry.claim_id)
+            self._submitted.discard(entry.claim_id)
+            turn.do(ForgetClaim(claim_id=entry.claim_id))
+        self._named.discard(entry.claim_id)
+        self._cancelled.discard(entry.claim_id)
+
+
+def _less(free: Amount, taken: Amount) -> Amount:
+    return Amount(*(f - t for f, t in zip(free, taken, strict=True)))

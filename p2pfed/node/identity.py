@@ -1,0 +1,37 @@
+"""Who this centre is, and what the federation was founded on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from p2pfed.core.ids import CentreName, FederationId, FeedKey
+from p2pfed.core.keys import Signer, VerifyKeys
+from p2pfed.core.rules import Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """This centre: its name, its key as a value that signs, and the epoch it writes in."""
+
+    name: CentreName
+    signer: Signer
+    kid: bytes
+    address: str
+    epoch: int = 0
+
+    @property
+    def feed(self) -> FeedKey:
+        return FeedKey(self.name, self.epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """The members, their keys, addresses and credit lines, and the rules, all from the charter."""
+
+    id: FederationId
+    keys: VerifyKeys
+    rules: Rules
+    rules_version: int
+    credit_lines: Mapping[CentreName, int]
+    addresses: Mapping[CentreName, str]

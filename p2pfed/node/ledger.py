@@ -1,0 +1,228 @@
+"""The node's ledger: what it admitted, what it knows live, and the one place that writes.
+
+Blocks enter through `admit`, whoever wrote them, and own ones through `seal`, which runs the same
+check. Both go into the live registers at once (the lifecycle reacts to them) and into the view,
+which the matching reads up to a cut. A record written in a turn is folded at once as well, so that
+what the turn does next already sees it; all records of a turn are sealed into one block at its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+
+from p2pfed.core.blocks import Block, check_fork_proof, decode_block, seal_block
+from p2pfed.core.clock import next_time
+from p2pfed.core.codec import encode
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, Position
+from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
+from p2pfed.core.records import ForkProof, Record, encode_record
+from p2pfed.core.registers import Registers
+from p2pfed.core.replica import Admission, Replica
+from p2pfed.core.state import State
+from p2pfed.core.units import HlcTime, hlc_ms
+from p2pfed.core.view import View
+from p2pfed.node.effects import StoreBlocks, StoredBlock
+from p2pfed.node.identity import Federation, Identity
+
+ReadBack = Callable[[FeedKey, int], bytes | None]
+"""Reads an admitted block back from where it is stored; needed only to prove a fork."""
+
+
+class Ledger:
+    """Replica, live registers and view of one centre, and its own feed."""
+
+    def __init__(
+        self, me: Identity, federation: Federation, read_back: ReadBack | None = None
+    ) -> None:
+        rules = federation.rules
+        self.me = me
+        self.federation = federation
+        self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, read_back)
+        self.live = Registers(self._convict, rules.max_attempts)
+        self.view = View(State(rules, federation.credit_lines, self._convict))
+        self.touched: deque[Position] = deque()
+        self.fresh: list[StoredBlock] = []
+        self._records: list[Record] = []
+        self._records_bytes = 0
+        self._acked: dict[FeedKey, Head] = {}
+        self._local: list[tuple[str, bytes]] = []
+        self._latest = HlcTime(0)
+        self.proofs: dict[FeedKey, ForkProof] = {}
+
+    def _convict(self, proof: ForkProof) -> CentreName:
+        feed, _ = check_fork_proof(proof, self.federation.id, self.federation.keys)
+        return feed.centre
+
+    # What others wrote
+
+    def receive(self, data: bytes, now_ms: int) -> Admission:
+        """Takes a stranger's block: verifies it, admits it and what it completes, or lets it wait.
+
+        A fork that comes to light is proven in our own feed; its second branch is not admitted.
+
+        Raises:
+            InputError: the bytes are not a valid block of the federation; nothing changed.
+        """
+        return self._take_all(self.replica.receive(data, now_ms))
+
+    def release(self, now_ms: int) -> Admission:
+        """Admits the blocks that were from the future and whose time has come."""
+        return self._take_all(self.replica.release(now_ms))
+
+    def replay(self, data: bytes) -> None:
+        """Takes a block from our own disk, where only admitted blocks are; for start-up.
+
+        Raises:
+            InputError: the stored bytes are not a block of this federation.
+        """
+        block = decode_block(data, self.federation.id, self.federation.keys)
+        self.replica.restore(block.feed, block.seq_num, block.block_id, block.time)
+        self._take(block, fresh=False)
+
+    def _take_all(self, admission: Admission) -> Admission:
+        for block in admission.admitted:
+            self._take(block)
+        for fork in admission.forks:
+            if fork.proof is not None and fork.feed.centre != self.me.name:
+                self.proofs.setdefault(fork.feed, fork.proof)
+        return admission
+
+    def _take(self, block: Block, *, fresh: bool = True) -> None:
+        self.view.add(block)
+        for index, record in enumerate(block.records):
+            position = block.position(index)
+            touched = self.live.fold(position, block.time, record)
+            if not isinstance(touched, str):
+                self.touched.append(touched)
+        self._latest = max(self._latest, block.time)
+        if block.feed == self.me.feed:
+            self._acked.update(dict(block.header.acks))
+        if fresh:
+            self.fresh.append(stored(block))
+
+    # What we write
+
+    @property
+    def head(self) -> Head | None:
+        """The newest block of our own feed."""
+        return self.replica.head(self.me.feed)
+
+    @property
+    def next_position(self) -> Position:
+        """Where the next record will stand."""
+        head = self.head
+        seq_num = 0 if head is None else head.seq_num + 1
+        return Position(self.me.name, self.me.epoch, seq_num, len(self._records))
+
+    @property
+    def unsealed(self) -> bool:
+        """True if records or local rows wait to be sealed."""
+        return bool(self._records or self._local)
+
+    def write(self, record: Record, now_ms: int) -> Position:
+        """Adds a record to the block of this turn, and folds it at once.
+
+        Returns:
+            The record's position: its id.
+        """
+        size = len(encode(encode_record(record)))
+        full = len(self._records) >= RECORDS_PER_BLOCK_MAX
+        if full or self._records_bytes + size > RECORDS_BYTES_MAX - 16:
+            self.seal(now_ms)
+        position = self.next_position
+        self._records.append(record)
+        self._records_bytes += size
+        touched = self.live.fold(position, self._time(now_ms), record)
+        assert not isinstance(touched, str), f"own record is inert: {touched}"
+        self.touched.append(touched)
+        return position
+
+    def keep(self, key: str, value: bytes) -> None:
+        """Stores a local row in one transaction with this turn's block."""
+        self._local.append((key, value))
+
+    def _time(self, now_ms: int) -> HlcTime:
+        return next_time(now_ms, self._latest)
+
+    def seal(self, now_ms: int) -> Block:
+        """Signs the records of this turn (or none: a heartbeat) into a block and admits it."""
+        head = self.head
+        frontier = self.replica.frontier()
+        acks = {
+            feed: other
+            for feed, other in frontier.items()
+            if feed.centre != self.me.name and self._acked.get(feed) != other
+        }
+        block = seal_block(
+            federation=self.federation.id,
+            signer=self.me.signer,
+            kid=self.me.kid,
+            centre=self.me.name,
+            epoch=self.me.epoch,
+            seq_num=0 if head is None else head.seq_num + 1,
+            backlink=None if head is None else head.block_id,
+            time=self._time(now_ms),
+            acks=acks,
+            records=tuple(self._records),
+        )
+        self._records.clear()
+        self._records_bytes = 0
+        self._acked.update(acks)
+        self._latest = block.time
+        self.replica.admit(block, hlc_ms(block.time))
+        self.view.add(block)
+        self.fresh.append(stored(block))
+        return block
+
+    def drain(self) -> list[StoreBlocks]:
+        """What must be durable before this turn's other effects, at most one own block in each.
+
+        The high-water file follows each own block, so that after a crash it is one block behind at
+        most. Local rows go with the first: a row without its record is harmless, not the reverse.
+        """
+        batches: list[list[StoredBlock]] = [[]]
+        for block in self.fresh:
+            batches[-1].append(block)
+            if block.feed == self.me.feed:
+                batches.append([])
+        if not batches[-1] and len(batches) > 1:
+            batches.pop()
+        effects = [
+            StoreBlocks(blocks=tuple(batch), own_head=_own_head(batch, self.me.feed))
+            for batch in batches
+            if batch
+        ]
+        if self._local:
+            local = tuple(self._local)
+            effects = [*effects, StoreBlocks(blocks=())] if not effects else effects
+            effects[0] = dataclasses.replace(effects[0], local=local)
+        self.fresh = []
+        self._local = []
+        return effects
+
+    def block_id_at(self, position: Position) -> BlockId | None:
+        """The id of the block that a record stands in; None if it is not sealed or not held."""
+        return self.replica.block_id(position_feed(position), position.seq_num)
+
+
+def position_feed(position: Position) -> FeedKey:
+    """The feed that a record stands in."""
+    return FeedKey(position.centre, position.epoch)
+
+
+def stored(block: Block) -> StoredBlock:
+    """The block as the store and the wire take it."""
+    return StoredBlock(
+        feed=block.feed,
+        seq_num=block.header.seq_num,
+        block_id=block.block_id,
+        time=block.time,
+        data=block.data,
+    )
+
+
+def _own_head(batch: list[StoredBlock], feed: FeedKey) -> tuple[FeedKey, Head] | None:
+    last = batch[-1]
+    return (feed, Head(last.seq_num, last.block_id)) if last.feed == feed else None

@@ -1,0 +1,350 @@
+"""The node: `handle(events, now) -> effects`, for one centre.
+
+Theory of operation. Events come in one after another; each is handed to the part it belongs to, and
+whatever it touched in the registers is then reviewed by our two roles: as host of claims on our
+offers, as home of our own claims. All records that a call wrote are sealed into one block at its
+end. The effects come back in the order that keeps the promise of design section 2.3: first what
+must be durable, then what may leave.
+
+A node is a pure state machine: it has no clock (time is an argument), no randomness (a generator
+comes in), no I/O (it asks for effects). So a whole federation runs in one thread from one seed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from random import Random
+
+from p2pfed.core.blocks import Block
+from p2pfed.core.ids import ClaimId, Head, JobId
+from p2pfed.core.records import Contact, OfferClose
+from p2pfed.errors import InputError, StateError
+from p2pfed.node.deadlines import Deadlines
+from p2pfed.node.effects import AnswerTransfer, Effect, Reply
+from p2pfed.node.events import (
+    AdmissionPolicy,
+    CancelJob,
+    ClockStepped,
+    CloseOffer,
+    DialFailed,
+    Event,
+    HandoverNamed,
+    LinkBytes,
+    LinkDown,
+    LinkUp,
+    NativeEnded,
+    NativeNotFound,
+    NativeQueued,
+    NativeRefused,
+    NativeRunning,
+    OpenOffer,
+    PayloadAsked,
+    PayloadFailed,
+    PayloadFetched,
+    PolicyChanged,
+    ResultAsked,
+    ResultFailed,
+    ResultFetched,
+    SubmitJob,
+    Tick,
+)
+from p2pfed.node.gossip import Gossip
+from p2pfed.node.home import Home
+from p2pfed.node.host import Host
+from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.ledger import Ledger, ReadBack, stored
+from p2pfed.node.recovery import Memory, Recovery
+from p2pfed.node.rounds import Rounds
+from p2pfed.node.trust import Trust
+from p2pfed.node.turn import Turn
+
+
+class Node:
+    """One centre.
+
+    Args:
+        me: who we are, with a value that signs.
+        federation: members, keys and rules.
+        policy: what we decide alone about guests.
+        rng: chance for whom to contact and when; nothing replicated depends on it.
+        read_back: reads one of our stored blocks, to prove a fork against it.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        federation: Federation,
+        policy: AdmissionPolicy,
+        rng: Random,
+        read_back: ReadBack | None = None,
+    ) -> None:
+        self.me = me
+        self.federation = federation
+        self.ledger = Ledger(me, federation, read_back)
+        self.trust = Trust(federation.rules.clock_error_ms)
+        self.deadlines = Deadlines()
+        self.rounds = Rounds(self.ledger)
+        self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy)
+        self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
+        others = {c: a for c, a in federation.addresses.items() if c != me.name}
+        self.gossip = Gossip(me.name, federation.id, others, rng, federation.rules)
+        self.recovery = Recovery(self.ledger, self.gossip, self.trust)
+        self._beat_ms = 0
+        self._was_ready = False
+        self.native_state: dict[ClaimId, str] = {}
+
+    # Start
+
+    def replay(self, data: bytes) -> None:
+        """Takes a stored block at start, in the order of storing."""
+        self.ledger.replay(data)
+
+    def start(self, memory: Memory, target: Head | None, now_ms: int) -> list[Effect]:
+        """After the last `replay`: begins to ask peers and, once it may, to act."""
+        turn = Turn(now_ms)
+        self.ledger.touched.clear()
+        for centre, address in sorted(self.ledger.live.contacts.items()):
+            if centre != self.me.name:
+                self.gossip.set_address(centre, address)
+        self.recovery.begin(memory, target, turn)
+        return self._finish(turn)
+
+    # Events
+
+    def handle(self, events: Sequence[Event], now_ms: int) -> list[Effect]:
+        """What these events lead to, at `now_ms` by our clock. Events may come in any order."""
+        turn = Turn(now_ms)
+        for event in events:
+            self._dispatch(event, turn)
+            self._react(turn)
+        return self._finish(turn)
+
+    def wake_ms(self) -> int:
+        """When the node wants a `Tick` at the latest."""
+        times = (
+            self.gossip.wake_ms(),
+            self.deadlines.next_ms(),
+            self.ledger.replica.release_ms(),
+            self.recovery.wake_ms(),
+            self.rounds.due_ms(),
+            self._beat_ms + self.federation.rules.heartbeat_ms if self.recovery.ready else None,
+        )
+        return min(t for t in times if t is not None)
+
+    def _dispatch(self, event: Event, turn: Turn) -> None:
+        match event:
+            case LinkUp() | LinkBytes() | LinkDown() | DialFailed():
+                self._gossip_event(event, turn)
+            case Tick():
+                self._tick(turn)
+            case ClockStepped():
+                self.trust.watch.stepped(event.by_ms)
+                turn.note(logging.WARNING, "clock-stepped", f"the clock moved by {event.by_ms} ms")
+            case SubmitJob() | CancelJob() | OpenOffer() | CloseOffer():
+                self._user_event(event, turn)
+            case PayloadAsked() | HandoverNamed() | ResultAsked():
+                self._transfer_event(event, turn)
+            case PayloadFetched():
+                self.host.payload_fetched(event, turn)
+            case PayloadFailed():
+                self.host.payload_failed(event, turn)
+            case ResultFetched():
+                self.home.result_fetched(event, turn)
+            case ResultFailed():
+                self.home.result_failed(event, turn)
+            case (
+                NativeQueued()
+                | NativeRunning()
+                | NativeEnded()
+                | NativeNotFound()
+                | NativeRefused()
+            ):
+                self._native_event(event, turn)
+            case PolicyChanged():
+                self.host.policy = event.policy
+
+    def _gossip_event(self, event: LinkUp | LinkBytes | LinkDown | DialFailed, turn: Turn) -> None:
+        now_ms = turn.now_ms
+        match event:
+            case LinkUp():
+                frontier = self.ledger.replica.frontier()
+                turn.effects += self.gossip.link_up(event, now_ms, frontier)
+            case LinkDown():
+                turn.effects += self.gossip.link_down(event, now_ms)
+            case DialFailed():
+                turn.effects += self.gossip.dial_failed(event, now_ms)
+            case LinkBytes():
+                self._link_bytes(event, turn)
+        self.recovery.step(turn)
+
+    def _link_bytes(self, event: LinkBytes, turn: Turn) -> None:
+        now_ms = turn.now_ms
+        heard = self.gossip.link_bytes(event, now_ms, self.ledger.replica)
+        turn.effects += heard.effects
+        for offset in heard.offsets:
+            self.trust.watch.measured(
+                offset.peer,
+                offset_ms=offset.offset_ms,
+                round_trip_ms=offset.round_trip_ms,
+                now_ms=now_ms,
+            )
+        admitted: list[Block] = []
+        for data in heard.blocks:
+            try:
+                admission = self.ledger.receive(data, now_ms)
+            except InputError as error:
+                turn.effects += self.gossip.misbehaved(event.link, error, now_ms)
+                break
+            admitted += admission.admitted
+            if admission.lacks:
+                turn.effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
+            if any(fork.feed.centre == self.me.name for fork in admission.forks):
+                self.recovery.own_fork(turn)
+        self._admitted(admitted, turn, event)
+
+    def _admitted(self, blocks: Sequence[Block], turn: Turn, event: LinkBytes | None) -> None:
+        for block in blocks:
+            for record in block.records:
+                if isinstance(record, Contact) and block.feed.centre != self.me.name:
+                    self.gossip.set_address(block.feed.centre, record.address)
+        if blocks:
+            link = None if event is None else event.link
+            turn.effects += self.gossip.admitted([stored(b) for b in blocks], turn.now_ms, link)
+
+    def _tick(self, turn: Turn) -> None:
+        released = self.ledger.release(turn.now_ms).admitted
+        self._admitted(released, turn, None)
+        turn.effects += self.gossip.tick(turn.now_ms, self.ledger.replica)
+        self.recovery.step(turn)
+        if self.rounds.due_ms() <= turn.now_ms:
+            self.rounds.run(turn, claim=self.recovery.ready)
+        if self.recovery.ready:
+            self.ledger.touched.extend(self.deadlines.due(turn.now_ms))
+
+    def _user_event(
+        self, event: SubmitJob | CancelJob | OpenOffer | CloseOffer, turn: Turn
+    ) -> None:
+        if not self.recovery.ready:
+            turn.do(Reply(request=event.request, error=self.recovery.refuse()))
+            return
+        match event:
+            case SubmitJob():
+                self.home.submit(event, turn)
+            case CancelJob():
+                self.home.cancel(event, turn)
+            case OpenOffer():
+                self._open_offer(event, turn)
+            case CloseOffer():
+                self._close_offer(event, turn)
+
+    def _open_offer(self, event: OpenOffer, turn: Turn) -> None:
+        resource = self.federation.rules.resource_class(event.offer.resource_class)
+        if resource is None:
+            names = ", ".join(c.name for c in self.federation.rules.resource_classes)
+            error = InputError(
+                "offer-resource-class-unknown",
+                f"the federation has no resource class {event.offer.resource_class!r}",
+                remedy=f"use one of {names}",
+            )
+            turn.do(Reply(request=event.request, error=error))
+            return
+        position = self.ledger.write(event.offer, turn.now_ms)
+        turn.do(Reply(request=event.request, result=str(position)))
+
+    def _close_offer(self, event: CloseOffer, turn: Turn) -> None:
+        offers = self.ledger.live.offers
+        own = [o for o in offers.values() if o.host == self.me.name and not o.closed]
+        chosen = [o for o in own if event.offer_id in (None, o.offer_id)]
+        if event.offer_id is not None and not chosen:
+            error = StateError(
+                "offer-unknown",
+                f"no open offer {event.offer_id} of this centre",
+                remedy="see: p2pfed offer list",
+            )
+            turn.do(Reply(request=event.request, error=error))
+            return
+        for offer in chosen:
+            close = OfferClose(offer_id=offer.offer_id, reason=event.reason)
+            self.ledger.write(close, turn.now_ms)
+        turn.do(Reply(request=event.request, result=" ".join(str(o.offer_id) for o in chosen)))
+
+    def _transfer_event(
+        self, event: PayloadAsked | HandoverNamed | ResultAsked, turn: Turn
+    ) -> None:
+        if isinstance(event, ResultAsked):
+            self.host.result_asked(event, turn)
+        elif not self.recovery.ready:
+            turn.do(AnswerTransfer(transfer=event.transfer, error=self.recovery.refuse()))
+        elif isinstance(event, PayloadAsked):
+            self.home.payload_asked(event, turn)
+        else:
+            self.home.handover_named(event, turn)
+
+    def _native_event(
+        self,
+        event: NativeQueued | NativeRunning | NativeEnded | NativeNotFound | NativeRefused,
+        turn: Turn,
+    ) -> None:
+        match event:
+            case NativeQueued():
+                self.native_state[event.claim_id] = "queued"
+            case NativeRunning():
+                self.native_state[event.claim_id] = "running"
+            case NativeEnded():
+                self.host.native_ended(event, turn)
+            case NativeNotFound():
+                self.host.native_not_found(event, turn)
+            case NativeRefused():
+                self.host.native_refused(event, turn)
+        if not isinstance(event, NativeQueued | NativeRunning):
+            self.native_state.pop(event.claim_id, None)
+
+    # What follows
+
+    def _react(self, turn: Turn) -> None:
+        """Reviews every claim that was touched, until nothing more follows."""
+        if not self.recovery.ready:
+            return
+        if not self._was_ready:
+            self._become_ready(turn)
+        for feed in sorted(self.ledger.proofs):
+            if feed.centre not in self.ledger.live.suspended:
+                self.ledger.write(self.ledger.proofs[feed], turn.now_ms)
+        while self.ledger.touched:
+            touched = self.ledger.touched.popleft()
+            job = self.ledger.live.jobs.get(JobId(touched))
+            for claim_id in (ClaimId(touched),) if job is None else job.claims:
+                entry = self.ledger.live.claims.get(claim_id)
+                if entry is not None and self.host.is_ours(entry):
+                    self.host.review(entry, turn)
+                if entry is not None and self.home.is_ours(entry):
+                    self.home.review(entry, turn)
+
+    def _become_ready(self, turn: Turn) -> None:
+        """Takes up, from the registers alone, everything that a former run left."""
+        self._was_ready = True
+        live = self.ledger.live
+        if live.contacts.get(self.me.name) != self.me.address:
+            self.ledger.write(Contact(address=self.me.address), turn.now_ms)
+        self.ledger.touched.clear()
+        for claim_id in sorted(live.claims):
+            entry = live.claims[claim_id]
+            if self.host.is_ours(entry):
+                self.host.resume(entry, turn)
+            if self.host.is_ours(entry) or self.home.is_ours(entry):
+                self.ledger.touched.append(claim_id)
+
+    def _finish(self, turn: Turn) -> list[Effect]:
+        """Seals what the turn wrote, and puts the effects in the order that keeps every promise."""
+        self._react(turn)
+        beat_due_ms = self._beat_ms + self.federation.rules.heartbeat_ms
+        if self.recovery.ready and (self.ledger.unsealed or turn.now_ms >= beat_due_ms):
+            self.ledger.seal(turn.now_ms)
+            self._beat_ms = turn.now_ms
+        durable = self.ledger.drain()
+        own = [b for effect in durable for b in effect.blocks if b.feed == self.me.feed]
+        pushes: list[Effect] = []
+        for block in own:
+            pushes += self.gossip.own_block(block, turn.now_ms)
+        return [*durable, *pushes, *turn.effects, *(make() for make in turn.sealed)]

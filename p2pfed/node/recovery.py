@@ -1,0 +1,131 @@
+"""Before the first append: is our own feed as new as what ever left us?
+
+A store cannot prove from its own contents that it never wrote more, so the shell compares it with
+the high-water file, and the node asks the peers in every case (design section 3). Until this module
+says so, nothing is written and nothing is reviewed; gossip goes on, and what peers hold of our own
+feed comes back like any other block. Killing native jobs and withdrawing never wait for it.
+
+- `SURE`: the store is as new as the high-water file. We still wait until each member has answered
+  or `ASK_MS` has passed: peers that know more show that store and file were rolled back together.
+- `BEHIND`: the file is ahead. We take our blocks back up to it; only then do we write.
+- `UNSURE`: the file is missing. Every member must answer; we take back all that anyone has. Peers
+  prove blocks, not effects, so we then stay careful for a whole lease.
+- `BROKEN`: file and store contradict each other. Only a new epoch helps.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum
+from typing import Final
+
+from p2pfed.core.ids import Head
+from p2pfed.errors import StateError
+from p2pfed.node.gossip import Gossip
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.trust import Trust
+from p2pfed.node.turn import Turn
+
+ASK_MS: Final = 2_000
+"""How long a centre whose memory is sure waits for its peers' word before it writes."""
+
+
+class Memory(Enum):
+    """What the high-water file and the store say together."""
+
+    SURE = "sure"
+    BEHIND = "behind"
+    UNSURE = "unsure"
+    BROKEN = "broken"
+
+
+class Recovery:
+    """Decides when the node may write."""
+
+    def __init__(self, ledger: Ledger, gossip: Gossip, trust: Trust) -> None:
+        self._ledger = ledger
+        self._gossip = gossip
+        self._trust = trust
+        self._memory = Memory.SURE
+        self._target: Head | None = None
+        self._ask_until_ms = 0
+        self.ready = False
+
+    def begin(self, memory: Memory, target: Head | None, turn: Turn) -> None:
+        """Starts to ask; `target` is the head that the high-water file names, if it does."""
+        self._memory, self._target = memory, target
+        self._ask_until_ms = turn.now_ms + ASK_MS
+        if memory is not Memory.SURE:
+            turn.note(logging.WARNING, "recovering", self.explain())
+        self.step(turn)
+
+    def wake_ms(self) -> int | None:
+        """When waiting for peers ends; None if no time ends it."""
+        waits = not self.ready and self._memory is Memory.SURE
+        return self._ask_until_ms if waits else None
+
+    def step(self, turn: Turn) -> None:
+        """Looks whether the node may write now; call after anything that peers said."""
+        if self.ready or self._memory is Memory.BROKEN:
+            return
+        mine = self._ledger.me.feed
+        head = self._ledger.head
+        seq_num = -1 if head is None else head.seq_num
+        known = self._gossip.best_head(mine)
+        if known is not None and known.seq_num > seq_num:
+            if self._memory is Memory.SURE and self._target is None:
+                turn.note(
+                    logging.WARNING,
+                    "rolled-back",
+                    "peers hold blocks of ours that our store and high-water file do not know",
+                )
+            if self._memory is Memory.SURE:
+                self._memory = Memory.UNSURE
+                self._target = known
+            return
+        others = {c for c in self._ledger.federation.addresses if c != mine.centre}
+        answered = self._gossip.answered()
+        if self._memory is Memory.SURE:
+            self.ready = others <= answered or turn.now_ms >= self._ask_until_ms
+        elif self._memory is Memory.BEHIND:
+            self.ready = self._target is not None and seq_num >= self._target.seq_num
+        else:
+            self.ready = others <= answered
+            if self.ready:
+                rules = self._ledger.federation.rules
+                self._trust.careful_until_ms = (
+                    turn.now_ms + rules.lease_max_ms + rules.clock_error_ms
+                )
+        if self.ready and self._memory is not Memory.SURE:
+            turn.note(logging.INFO, "recovered", f"own feed complete up to block {seq_num}")
+
+    def own_fork(self, turn: Turn) -> None:
+        """A peer showed another block of ours at a place where we have one: stop writing."""
+        self.ready = False
+        self._memory = Memory.BROKEN
+        turn.note(logging.ERROR, "own-fork", self.explain())
+
+    def explain(self) -> str:
+        """What the node waits for, for people."""
+        head = self._ledger.head
+        at = "no block" if head is None else f"block {head.seq_num}"
+        if self.ready:
+            return "ready"
+        if self._memory is Memory.SURE:
+            return "asking peers whether they hold newer blocks of ours"
+        if self._memory is Memory.BEHIND and self._target is not None:
+            return (
+                f"our store ends at {at}, but block {self._target.seq_num} has left us: "
+                "taking our blocks back from peers"
+            )
+        if self._memory is Memory.UNSURE:
+            return f"nothing proves that {at} is our newest: every member must answer first"
+        return "our store contradicts what has left us: only a new epoch helps"
+
+    def refuse(self) -> StateError:
+        """The error for whoever wants something written now."""
+        return StateError(
+            "recovering",
+            f"this centre may not write yet: {self.explain()}",
+            remedy="see p2pfed status; start the other centres, or check their addresses",
+        )

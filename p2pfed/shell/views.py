@@ -1,0 +1,299 @@
+"""What people and programs are shown: the node's registers and state as plain JSON-able values.
+
+Every function reads one node and returns the dicts that `p2pfed.shell.door` describes. Nothing here
+changes anything, and nothing waits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from p2pfed.core.accounting import balance
+from p2pfed.core.ids import CentreName, ClaimId, OfferId
+from p2pfed.core.lifecycle import ClaimState, HostPhase, JobState
+from p2pfed.core.matching_fit import capacity_of
+from p2pfed.core.records import Dispute, Outcome, Receipt
+from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
+from p2pfed.core.units import hlc_ms
+from p2pfed.node.node import Node
+from p2pfed.shell.door import (
+    AmountView,
+    AttemptView,
+    BalanceView,
+    HeadView,
+    JobView,
+    MemberView,
+    OfferView,
+    ResultState,
+)
+from p2pfed.shell.door import JobState as JobWord
+from p2pfed.shell.localrows import LocalJob
+
+_WORDS: dict[JobState, JobWord] = {
+    JobState.QUEUED: "queued",
+    JobState.CLAIMED: "claimed",
+    JobState.ACCEPTED: "accepted",
+    JobState.LEASED: "leased",
+    JobState.STARTED: "started",
+    JobState.ENDED: "ended",
+    JobState.CANCELLING: "cancelling",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+
+ResultOf = Callable[[ClaimEntry], ResultState]
+
+
+def outcome_word(number: int) -> str:
+    """`Outcome.OUT_OF_MEMORY` as people read it: `out-of-memory`."""
+    return Outcome(number).name.lower().replace("_", "-")
+
+
+def heads(node: Node) -> list[HeadView]:
+    """The frontier, ascending by centre and epoch."""
+    return [
+        HeadView(
+            centre=feed.centre,
+            epoch=feed.epoch,
+            seq_num=head.seq_num,
+            block_id=head.block_id.hex(),
+        )
+        for feed, head in sorted(node.ledger.replica.frontier().items())
+    ]
+
+
+def members(node: Node) -> list[MemberView]:
+    """Every member by name, with its key."""
+    keys = {centre: key.hex() for centre, key in node.federation.keys}
+    return [
+        MemberView(
+            centre=centre,
+            public_key=keys[centre],
+            credit_line=line,
+            state="suspended" if centre in node.ledger.live.suspended else "member",
+        )
+        for centre, line in sorted(node.federation.credit_lines.items())
+    ]
+
+
+def heard_ms(node: Node, centre: CentreName) -> int | None:
+    """The time of the centre's newest block that we hold."""
+    replica = node.ledger.replica
+    feeds = [feed for feed in replica.frontier() if feed.centre == centre]
+    times = [replica.time_of(feed, replica.frontier()[feed].seq_num) for feed in feeds]
+    return max((hlc_ms(t) for t in times if t is not None), default=None)
+
+
+# Offers
+
+
+def offer(node: Node, entry: OfferEntry, now_ms: int) -> OfferView:
+    """One offer with what the claims that we know of leave of it."""
+    terms = entry.terms
+    held = [c for c in claims_on(node, entry.offer_id) if c.state in HOLDING]
+    taken = [job.job for c in held if (job := node.ledger.live.job_of(c.claim_id)) is not None]
+    total = capacity_of(terms, entry.nodes)
+    heard = heard_ms(node, entry.host)
+    fresh = heard is not None and now_ms - heard < node.federation.rules.offer_lease_ms
+    free_cores = total.cores - sum(j.nodes * j.cores_per_node for j in taken)
+    return OfferView(
+        offer_id=str(entry.offer_id),
+        host=entry.host,
+        name=terms.name,
+        open=not entry.closed,
+        live=not entry.closed and fresh and entry.host not in node.ledger.live.suspended,
+        opened_ms=hlc_ms(entry.opened),
+        until_ms=entry.until_ms,
+        resource_class=terms.resource_class,
+        nodes=entry.nodes,
+        cores_per_node=terms.cores_per_node,
+        gpus_per_node=terms.gpus_per_node,
+        memory_mib_per_node=terms.memory_mib_per_node,
+        walltime_max_s=entry.walltime_max_s,
+        features=list(terms.features),
+        classes=list(terms.classes),
+        data_classes=list(terms.data_classes),
+        allow=list(terms.allow),
+        deny=list(terms.deny),
+        per_centre_cores=terms.per_centre_cores,
+        min_balance=terms.min_balance,
+        may_ask=terms.may_ask,
+        preemptible=terms.preemptible,
+        notice_s=terms.notice_s,
+        free_nodes=max(0, free_cores) // terms.cores_per_node,
+        free_cores=max(0, free_cores),
+        free_gpus=max(0, total.gpus - sum(j.nodes * j.gpus_per_node for j in taken)),
+        claims=len(held),
+    )
+
+
+HOLDING = frozenset(
+    {ClaimState.CLAIMED, ClaimState.ACCEPTED, ClaimState.LEASED, ClaimState.STARTED}
+)
+
+
+def claims_on(node: Node, offer_id: OfferId) -> list[ClaimEntry]:
+    """The claims on an offer that are known live, by id."""
+    live = node.ledger.live
+    return [live.claims[c] for c in sorted(live.claims_by_offer.get(offer_id, ()))]
+
+
+# Jobs
+
+
+def job(
+    node: Node, entry: JobEntry, now_ms: int, local: LocalJob | None, result_of: ResultOf
+) -> JobView:
+    """One job in a line."""
+    live = node.ledger.live
+    verdict = live.judge(entry)
+    last = live.claims[entry.claims[-1]] if entry.claims else None
+    side = None if last is None else last.host_side
+    end = None if side is None else side.end
+    posted = hlc_ms(entry.posted)
+    started = None
+    if side is not None and side.phase in (HostPhase.STARTED, HostPhase.ENDED):
+        started = end.started_ms if end is not None else side.started_ms
+    request = entry.job
+    return JobView(
+        job_id=str(entry.job_id),
+        home=entry.job_id.centre,
+        name=None if local is None else local.name,
+        script=None if local is None else local.script,
+        state=_WORDS[verdict.state],
+        final=verdict.state.final,
+        host=None if last is None or last.claim is None else last.claim.offer_id.centre,
+        claim_id=None if last is None else str(last.claim_id),
+        attempts=len(entry.claims),
+        resource_class=request.resource_class,
+        nodes=request.nodes,
+        cores_per_node=request.cores_per_node,
+        gpus_per_node=request.gpus_per_node,
+        memory_mib_per_node=request.memory_mib_per_node,
+        walltime_s=request.walltime_s,
+        work_class=request.work_class,
+        data_class=request.data_class,
+        features=list(request.features),
+        allow=list(request.allow),
+        deny=list(request.deny),
+        posted_ms=posted,
+        started_ms=started,
+        ended_ms=None if end is None else end.ended_ms,
+        waited_ms=max(0, (now_ms if started is None else started) - posted),
+        outcome=None if end is None else outcome_word(end.outcome),
+        exit_code=None if end is None else end.exit_code,
+        signal=None if end is None else end.signal,
+        core_s=None if end is None else end.core_s,
+        gpu_s=None if end is None else end.gpu_s,
+        memory_mib_max=None if end is None else end.memory_mib_max,
+        result="none" if last is None else result_of(last),
+        payload_digest=request.payload_digest.hex(),
+        payload_bytes=request.payload_bytes,
+        reason=_reason(last),
+    )
+
+
+def _reason(last: ClaimEntry | None) -> str | None:
+    """Why the last claim came to nothing, if it did."""
+    if last is None:
+        return None
+    return last.host_side.close_reason or last.release_reason or None
+
+
+def attempt(node: Node, claim_id: ClaimId) -> AttemptView | None:
+    """One claim with the moments of its life; None if the claim itself is not known."""
+    entry = node.ledger.live.claims[claim_id]
+    claim, side = entry.claim, entry.host_side
+    if claim is None:
+        return None
+    end = side.end
+    ran = side.phase in (HostPhase.STARTED, HostPhase.ENDED)
+    return AttemptView(
+        claim_id=str(claim_id),
+        offer_id=str(claim.offer_id),
+        host=claim.offer_id.centre,
+        attempt=claim.attempt,
+        round=claim.round,
+        state=entry.state.value,
+        reason=_reason(entry),
+        claimed_ms=hlc_ms(entry.claimed),
+        accepted_ms=side.accepted_ms or None,
+        handed_over_ms=entry.handover_ms or None,
+        lease_until_ms=entry.lease_until_ms or None,
+        started_ms=end.started_ms if end is not None else (side.started_ms if ran else None),
+        ended_ms=None if end is None else end.ended_ms,
+        outcome=None if end is None else outcome_word(end.outcome),
+        exit_code=None if end is None else end.exit_code,
+        signal=None if end is None else end.signal,
+        core_s=None if end is None else end.core_s,
+        gpu_s=None if end is None else end.gpu_s,
+        result_digest=None
+        if end is None or not any(end.result_digest)
+        else end.result_digest.hex(),
+        receipt=isinstance(entry.settlement, Receipt),
+        dispute=isinstance(entry.settlement, Dispute),
+    )
+
+
+def job_counts(node: Node, entries: Iterable[JobEntry]) -> dict[str, int]:
+    """How many of the jobs stand in each live state."""
+    live = node.ledger.live
+    words = (live.judge(entry).state for entry in entries)
+    return dict(sorted(Counter(w.value for w in words if not w.final).items()))
+
+
+def hosted_counts(node: Node) -> dict[str, int]:
+    """How many claims of others on our offers stand in each live state."""
+    me = node.me.name
+    states = (
+        entry.state
+        for entry in node.ledger.live.claims.values()
+        if entry.claim is not None and entry.claim.offer_id.centre == me
+    )
+    return dict(sorted(Counter(s.value for s in states if s in HOLDING).items()))
+
+
+# Accounts
+
+
+def balances(node: Node) -> list[BalanceView]:
+    """Every member's account at the last cut."""
+    state = node.ledger.view.state
+    cut_ms = node.ledger.view.cut_ms
+    amounts = _amounts(node)
+    found = []
+    for centre in sorted(node.federation.credit_lines):
+        standing = state.standing(centre, cut_ms)
+        found.append(
+            BalanceView(
+                centre=centre,
+                balance=balance(standing),
+                contribution=standing.contribution,
+                usage=standing.usage,
+                committed=state.committed(centre),
+                credit_line=standing.credit_line,
+                amounts=amounts.get(centre, []),
+            )
+        )
+    return found
+
+
+def _amounts(node: Node) -> dict[CentreName, list[AmountView]]:
+    totals: dict[tuple[CentreName, str], list[int]] = {}
+    for centre, resource, delivered, offered, consumed in node.ledger.view.state.accounts.totals():
+        totals[centre, resource] = [delivered, offered, consumed]
+    found: dict[CentreName, list[AmountView]] = {}
+    for (centre, resource), (delivered, offered, consumed) in sorted(totals.items()):
+        unit = node.federation.rules.resource_class(resource)
+        found.setdefault(centre, []).append(
+            AmountView(
+                resource_class=resource,
+                unit="core" if unit is None else unit.unit,
+                delivered=delivered,
+                offered=offered,
+                consumed=consumed,
+            )
+        )
+    return found
