@@ -17,12 +17,11 @@ most `decay_days` integers after a change or at midnight, and a look-up otherwis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from p2pfed.core.ids import CentreName, ClaimId
 from p2pfed.core.rules import PPM, Rules
-from p2pfed.core.units import DAY_MS, day_of
 
 
 class Standing(NamedTuple):
@@ -77,23 +76,7 @@ def balance(standing: Standing, charged_points: int = 0) -> int:
     return size if contribution >= usage else -size
 
 
-def split_by_day(from_ms: int, until_ms: int, units: int) -> Iterator[tuple[int, int]]:
-    """The unit-seconds of `units` cores or GPUs on each UTC day of a time span.
-
-    Yields (day, amount) in ascending order, whole seconds rounded down per day; nothing if the
-    span is empty.
-    """
-    start_ms = from_ms
-    while start_ms < until_ms:
-        day = day_of(start_ms)
-        end_ms = min(until_ms, (day + 1) * DAY_MS)
-        yield day, units * (end_ms - start_ms) // 1_000
-        start_ms = end_ms
-
-
-def merge_counters(
-    a: Mapping[CounterKey, Counter], b: Mapping[CounterKey, Counter]
-) -> Counters:
+def merge_counters(a: Mapping[CounterKey, Counter], b: Mapping[CounterKey, Counter]) -> Counters:
     """The join of two counter maps: for every key the greater of each amount.
 
     It is commutative, associative and idempotent. It is exact when, per key, one side knows all
@@ -148,9 +131,7 @@ class Accounts:
         credit_lines: points per centre; a centre that is not in it has the rules' `credit_line`.
     """
 
-    def __init__(
-        self, rules: Rules, credit_lines: Mapping[CentreName, int] | None = None
-    ) -> None:
+    def __init__(self, rules: Rules, credit_lines: Mapping[CentreName, int] | None = None) -> None:
         self._rules = rules
         self._resource_classes = {c.name: c for c in rules.resource_classes}
         self._credit_lines = dict(credit_lines or {})
@@ -186,19 +167,13 @@ class Accounts:
 
         Saying the same twice changes nothing; None takes the usage back.
         """
-        usage = (
-            None if amount is None else Usage(home, host, resource_class, day, amount)
-        )
+        usage = None if amount is None else Usage(home, host, resource_class, day, amount)
         before = self._usages.get(claim_id)
         if usage == before:
             return
         if before is not None:
-            self._add(
-                before.host, before.resource_class, before.day, delivered=-before.amount
-            )
-            self._add(
-                before.home, before.resource_class, before.day, consumed=-before.amount
-            )
+            self._add(before.host, before.resource_class, before.day, delivered=-before.amount)
+            self._add(before.home, before.resource_class, before.day, consumed=-before.amount)
         if usage is None:
             del self._usages[claim_id]
             return
@@ -210,25 +185,11 @@ class Accounts:
         """What counts for a claim now."""
         return self._usages.get(claim_id)
 
-    def add_offered(
-        self, centre: CentreName, resource_class: str, day: int, amount: int
-    ) -> None:
+    def add_offered(self, centre: CentreName, resource_class: str, day: int, amount: int) -> None:
         """Adds to what the centre made available on a day (a negative amount corrects it)."""
         self._add(centre, resource_class, day, offered=amount)
 
-    def set_offered(
-        self, centre: CentreName, resource_class: str, day: int, amount: int
-    ) -> None:
-        """Replaces what the centre made available on a day."""
-        book = self._books.get(centre)
-        cell = book.cells.get((resource_class, day)) if book else None
-        self._add(
-            centre, resource_class, day, offered=amount - (cell.offered if cell else 0)
-        )
-
-    def standing(
-        self, centre: CentreName, today: int, committed_points: int = 0
-    ) -> Standing:
+    def standing(self, centre: CentreName, today: int, committed_points: int = 0) -> Standing:
         """The decayed sums up to `today`; `committed_points` count as usage.
 
         Days of `decay_days` or more ago count no more. A day after `today` counts as today: a
@@ -248,13 +209,25 @@ class Accounts:
     def counters(self) -> Counters:
         """The raw delivered and consumed amounts as counters, in ascending order of their keys."""
         return {
-            CounterKey(centre, resource_class, day): Counter(
-                cell.delivered, cell.consumed
-            )
+            CounterKey(centre, resource_class, day): Counter(cell.delivered, cell.consumed)
             for centre, book in sorted(self._books.items())
             for (resource_class, day), cell in sorted(book.cells.items())
             if cell.delivered or cell.consumed
         }
+
+    def totals(self) -> list[tuple[CentreName, str, int, int, int]]:
+        """Raw (centre, resource class, delivered, offered, consumed) over all days, ascending."""
+        found = []
+        for centre, book in sorted(self._books.items()):
+            by_class: dict[str, list[int]] = {}
+            for (resource_class, _), cell in sorted(book.cells.items()):
+                sums = by_class.setdefault(resource_class, [0, 0, 0])
+                sums[0] += cell.delivered
+                sums[1] += cell.offered
+                sums[2] += cell.consumed
+            for resource_class, (delivered, offered, consumed) in sorted(by_class.items()):
+                found.append((centre, resource_class, delivered, offered, consumed))
+        return found
 
     def centres(self) -> tuple[CentreName, ...]:
         """Every centre that offered, delivered or consumed anything, in ascending order."""
@@ -307,6 +280,4 @@ class Accounts:
         total = 0
         for day in range(first, today + 1):
             total = total * num // den + points_by_day.get(day, 0)
-        return total + sum(
-            points for day, points in points_by_day.items() if day > today
-        )
+        return total + sum(points for day, points in points_by_day.items() if day > today)
