@@ -45,3 +45,9 @@ PAYLOAD_BYTES_MAX: Final = 1 << 30
 RESULT_BYTES_MAX: Final = 4 << 30
 CHUNK_BYTES: Final = 1 << 18
 ARCHIVE_MEMBERS_MAX: Final = 10_000
+MANIFEST_BYTES_MAX: Final = 3 << 20
+"""The encoded list of a payload's or result's files."""
+MEMBER_PATH_BYTES_MAX: Final = 1024
+"""The path of one file, as UTF-8."""
+MEMBER_DEPTH_MAX: Final = 32
+"""Folders and name in the path of one file."""

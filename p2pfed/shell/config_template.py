@@ -1,7 +1,7 @@
 """The text of a new `centre.toml`: every key with its description, defaults commented out.
 
-It is written from the declarations that read it (`p2pfed.shell.sections`), so it can't name a key or
-a default that the reader does not have.
+It is written from the declarations that read it (`p2pfed.shell.sections`), so it can't name a key
+or a default that the reader does not have.
 """
 
 from __future__ import annotations
