@@ -156,7 +156,7 @@ def _read_trailer(reader: Reader, offset: int) -> Trailer:
     except InputError as error:
         raise InputError("ledger-trailer", error.what, where=f"byte {offset}") from error
     match item:
-        case {0: int(count), 1: list(heads)} if len(item) == 2 and type(count) is int:
+        case {0: int(count), 1: list(heads), **rest} if not rest and type(count) is int:
             parsed = [_parse_head(head) for head in heads]
         case _:
             parsed, count = [None], 0
