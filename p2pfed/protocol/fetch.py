@@ -229,12 +229,18 @@ class Fetcher:
             if last > held and not forked:
                 self.heard(link_id, feed, last)
             for seq_num in range(first, (last if forked else min(last, held)) + 1):
-                place = (feed, seq_num)
                 if len(link.named) == WANT_BLOCKS_MAX:
                     break
-                if place not in link.named and place not in link.fresh:
-                    link.named.add(place)
-                    link.queue.append(place)
+                if (feed, seq_num) not in link.fresh:
+                    self.name(link_id, feed, seq_num)
+
+    def name(self, link_id: int, feed: FeedKey, seq_num: int) -> None:
+        """The peer has another block than ours at this place: ask it for that, once."""
+        link = self._links.get(link_id)
+        place = (feed, seq_num)
+        if link is not None and place not in link.named and len(link.named) < WANT_BLOCKS_MAX:
+            link.named.add(place)
+            link.queue.append(place)
 
     def _aim(self, feed: FeedKey, seq_num: int) -> None:
         if (

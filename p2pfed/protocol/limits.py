@@ -21,6 +21,8 @@ WANT_BLOCKS_MAX: Final = 4096
 """Blocks that one Want may ask for."""
 REPEATED_BLOCKS_MAX: Final = 4096
 """Blocks that one link may ask for a second time (a peer may have had to drop some)."""
+STALE_HEADS_MAX: Final = 4096
+"""Heads in a peer's Haves that say no more than what it had said before."""
 PING_BURST_MAX: Final = 16
 PING_REFILL_MS: Final = 1000
 """Pings beyond the burst are answered at most once in this time."""

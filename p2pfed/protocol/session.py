@@ -42,6 +42,7 @@ from p2pfed.protocol.limits import (
     PING_REFILL_MS,
     PUSH_LAG_BLOCKS_MAX,
     REPEATED_BLOCKS_MAX,
+    STALE_HEADS_MAX,
     WANT_BLOCKS_MAX,
     WANT_RANGES_MAX,
 )
@@ -187,6 +188,7 @@ class Session:
         self._sent: dict[FeedKey, Spans] = {}
         self._asked: set[tuple[FeedKey, int]] = set()
         self._repeated = 0
+        self._stale = 0
         self._offered_to = -1
         self._taken_to = -1
         self._ping_sent_ms: int | None = None
@@ -406,11 +408,12 @@ class Session:
 
     def _hear(self, heads: Heads) -> None:
         for feed, head in heads:
-            if head.seq_num <= self._heard.get(feed, -1):
-                raise InputError(
-                    "protocol-have-stale", f"the peer said before that it has {feed} further"
-                )
-            self._heard[feed] = head.seq_num
+            if head.seq_num > self._heard.get(feed, -1):
+                self._heard[feed] = head.seq_num
+            else:
+                self._stale += 1
+        if self._stale > STALE_HEADS_MAX:
+            raise InputError("protocol-have-stale", "the peer keeps saying what it said before")
         if len(self._heard) > FEEDS_MAX:
             raise InputError("protocol-feeds", f"the peer names more than {FEEDS_MAX} feeds")
 

@@ -13,7 +13,7 @@ the protocol is left alone for a penalty that doubles. Chance comes in as an arg
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2pfed.core.ids import CentreName
 from p2pfed.protocol.limits import (
@@ -27,6 +27,8 @@ from p2pfed.protocol.limits import (
     SPARSE_LINKS_MAX,
     YIELD_MS,
 )
+
+_WAIT_MS_MAX: Final = BACKOFF_MS_MAX + YIELD_MS
 
 
 class Chance(Protocol):
@@ -135,7 +137,8 @@ class Targets:
         for centre, target in sorted(self._targets.items()):
             if target.linked or target.dialling:
                 continue
-            if target.next_ms is None:
+            if target.next_ms is None or target.next_ms > now_ms + _WAIT_MS_MAX:
+                # New, or our clock was set back since the time was chosen.
                 target.next_ms = now_ms + (YIELD_MS if self._me > centre else 0)
             if now_ms >= self._ready_ms(target):
                 ready.append(centre)
@@ -169,13 +172,17 @@ class Targets:
     def wake_ms(self) -> int | None:
         """When `due` or `rotate` should be asked next; None if only an event can change it."""
         times = [] if self._rotate_ms is None else [self._rotate_ms]
-        if self.full_mesh or self._busy() < SPARSE_LINKS:
+        if self.wants_more():
             times += [
                 self._ready_ms(target)
                 for target in self._targets.values()
                 if not target.linked and not target.dialling
             ]
         return min(times, default=None)
+
+    def wants_more(self) -> bool:
+        """Whether links are missing."""
+        return self.full_mesh or self._busy() < SPARSE_LINKS
 
     def next_dial_ms(self, centre: CentreName) -> int | None:
         """When the centre may be dialled next; None if it is linked, being dialled or unknown."""

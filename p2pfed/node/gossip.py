@@ -1,0 +1,519 @@
+"""Gossip: one node's conversations with all its peers.
+
+Sessions speak with one peer each, the fetcher decides what to ask of whom, the targets whom to
+contact; this module joins them to the node's events and effects. It holds no block and judges none:
+received blocks are handed up as bytes, and the node tells back what it `admitted`, what a block
+`lacks`, and whether a peer `misbehaved`.
+
+What leaves on a link, and why each block crosses it at most once:
+
+- a block of our own is pushed to every peer as soon as it exists (`own_block`);
+- of others' blocks a peer is told the new heads, at once if it is not linked to their author, else
+  with the next ping: the author's push has mostly been there long before, and the announcement is
+  only the net below it;
+- what a peer asks for is sent from the store (`SendStored`).
+
+A peer that breaks the protocol costs itself its connection, and is left alone for a while. Time is
+an argument; all peers are pinged together once in a heartbeat, and nothing else wakes an idle node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
+from p2pfed.core.rules import Rules
+from p2pfed.core.waiting import SeqRange
+from p2pfed.errors import InputError, P2pfedError
+from p2pfed.node.effects import CloseLink, Dial, Effect, Note, Send, SendStored, StoredBlock
+from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
+from p2pfed.node.peers import (
+    ClockOffset,
+    GossipInput,
+    Holdings,
+    PeerLink,
+    PeerStatus,
+    unlinked,
+)
+from p2pfed.protocol.fetch import Fetcher
+from p2pfed.protocol.framing import frame_blocks
+from p2pfed.protocol.limits import (
+    ACTIVE_PEERS,
+    HELLO_TIMEOUT_MS,
+    PING_MS_MIN,
+    PINGS_MISSED_MAX,
+)
+from p2pfed.protocol.messages import Heads
+from p2pfed.protocol.session import (
+    Answer,
+    BlocksCame,
+    BlocksWanted,
+    HeadsHeard,
+    LinkedHeard,
+    OffsetMeasured,
+    PeerLeft,
+    PeerNamed,
+    Session,
+    SessionEvent,
+)
+from p2pfed.protocol.targets import Chance, Targets, keep_new_link
+
+_CALM = frozenset({"link-duplicate", "link-rotated", "link-busy", "shutdown"})
+"""Codes of Bye that blame nobody."""
+
+
+class Gossip:
+    """All conversations of one node.
+
+    Args:
+        me: our name.
+        federation: both ends of a link must belong to it.
+        members: where the other centres can be reached.
+        rng: jitter and random choices; `random.Random` or alike. Nothing replicated depends on it.
+        rules: one ping in `heartbeat_ms`, but not more often than once a second.
+        active_peers: federations of up to this many centres form a full mesh.
+    """
+
+    def __init__(
+        self,
+        me: CentreName,
+        federation: FederationId,
+        members: Mapping[CentreName, str],
+        rng: Chance,
+        rules: Rules,
+        *,
+        active_peers: int = ACTIVE_PEERS,
+    ) -> None:
+        self._me = me
+        self._federation = federation
+        self._instance = rng.getrandbits(64)
+        self._ping_ms = max(PING_MS_MIN, rules.heartbeat_ms)
+        self._fetcher = Fetcher()
+        self._targets = Targets(me, rng, active_peers=active_peers)
+        self._addresses: dict[CentreName, str] = {}
+        self._links: dict[LinkId, PeerLink] = {}
+        self._chosen: dict[CentreName, PeerLink] = {}
+        self._heads: dict[FeedKey, Head] = {}
+        self._own_heard: dict[FeedKey, Head] = {}
+        self._answered: set[CentreName] = set()
+        self._errors: dict[CentreName, str] = {}
+        self._next_ping_ms: int | None = None
+        self.set_members(members, now_ms=0)
+
+    # Membership
+
+    def set_members(
+        self, members: Mapping[CentreName, str], *, now_ms: int, former: Iterable[CentreName] = ()
+    ) -> list[Effect]:
+        """These are the other members now; links to anyone else are closed.
+
+        Args:
+            members: their addresses; our own name may be among them and is passed over.
+            now_ms: the local time.
+            former: centres that are no members but whose feeds still belong to the ledger.
+        """
+        self._addresses = {c: a for c, a in members.items() if c != self._me}
+        self._targets.set_centres(self._addresses)
+        self._fetcher.set_centres({self._me, *self._addresses, *former})
+        effects: list[Effect] = []
+        for link in list(self._links.values()):
+            if link.centre not in self._addresses:
+                effects += self._close(link, now_ms, "not-a-member", "you are no member any more")
+        return effects + self._ask(now_ms)
+
+    def set_address(self, centre: CentreName, address: str) -> None:
+        """Where a member can be reached from now on; a link that exists stays."""
+        if centre in self._addresses:
+            self._addresses[centre] = address
+
+    # Links
+
+    def link_up(self, event: LinkUp, now_ms: int, frontier: Mapping[FeedKey, Head]) -> list[Effect]:
+        """A connection exists: says Hello and what we hold."""
+        self._sync(frontier)
+        session = Session(self._me, event.centre, self._federation, self._instance)
+        link = PeerLink(event, session, now_ms)
+        if event.centre not in self._addresses:
+            return self._turn_away(link, "not-a-member", f"{event.centre} is no member")
+        if self._targets.penalised(event.centre, now_ms):
+            return self._turn_away(link, "link-penalty", "you broke the protocol a short time ago")
+        if not event.outbound and not self._targets.accepts(len(self._links)):
+            return self._turn_away(link, "link-busy", "enough centres are linked to us")
+        self._links[event.link] = link
+        self._targets.up(event.centre)
+        if self._next_ping_ms is None:
+            self._next_ping_ms = now_ms + self._ping_ms
+        return [Send(link=link.id, data=session.open(self._heads))]
+
+    def link_down(self, event: LinkDown, now_ms: int) -> list[Effect]:
+        """A connection is gone; what was asked of its peer is asked of others."""
+        link = self._links.get(event.link)
+        if link is None:
+            return []
+        self._errors.setdefault(link.centre, "the connection was lost")
+        return self._forget(link, now_ms) + self._ask(now_ms)
+
+    def dial_failed(self, event: DialFailed, now_ms: int) -> list[Effect]:
+        """An attempt failed; the next one comes later."""
+        self._errors[event.centre] = event.why
+        self._targets.failed(event.centre, now_ms)
+        return []
+
+    def misbehaved(self, link_id: LinkId, error: P2pfedError, now_ms: int) -> list[Effect]:
+        """What the peer sent breaks a rule: its connection ends, it is left alone for a while."""
+        link = self._links.get(link_id)
+        if link is None:
+            return []
+        return self._penalise(link, error, now_ms) + self._ask(now_ms)
+
+    def shut_down(self, now_ms: int) -> list[Effect]:
+        """Says goodbye to everybody."""
+        effects: list[Effect] = []
+        for link in list(self._links.values()):
+            effects += self._close(link, now_ms, "shutdown", "this daemon stops")
+        return effects
+
+    # What peers say
+
+    def link_bytes(self, event: LinkBytes, now_ms: int, holdings: Holdings) -> GossipInput:
+        """What a peer's bytes mean; never raises for strange ones."""
+        link = self._links.get(event.link)
+        if link is None:
+            return GossipInput()
+        effects: list[Effect] = []
+        blocks: list[bytes] = []
+        offsets: list[ClockOffset] = []
+        try:
+            for said in link.session.receive(event.data, now_ms):
+                match said:
+                    case BlocksCame(blocks=came):
+                        sizes = ((ref, len(data)) for ref, data in came)
+                        self._fetcher.came(link.id, sizes, now_ms)
+                        blocks += [data for _, data in came]
+                    case OffsetMeasured(offset_ms=offset_ms, rtt_ms=rtt_ms):
+                        link.offset = ClockOffset(
+                            peer=link.centre, offset_ms=offset_ms, round_trip_ms=rtt_ms
+                        )
+                        offsets.append(link.offset)
+                    case _:
+                        effects += self._said(link, said, now_ms, holdings)
+                if link.id not in self._links:
+                    break
+        except InputError as error:
+            effects += self._penalise(link, error, now_ms)
+        effects += self._ask(now_ms)
+        return GossipInput(effects=tuple(effects), blocks=tuple(blocks), offsets=tuple(offsets))
+
+    def _said(
+        self, link: PeerLink, said: SessionEvent, now_ms: int, holdings: Holdings
+    ) -> list[Effect]:
+        match said:
+            case Answer(data=data):
+                return [Send(link=link.id, data=data)]
+            case PeerNamed(instance=instance, software=software):
+                link.instance, link.software = instance, software
+                return self._choose(link, now_ms)
+            case HeadsHeard(heads=heads, first=first):
+                effects = self._open(link, now_ms) if first else []
+                self._hear(link, heads, holdings)
+                return effects
+            case BlocksWanted(ranges=ranges):
+                served = link.session.serve(ranges, self._heads)
+                return [
+                    SendStored(link=link.id, feed=feed, from_seq=first, to_seq=last)
+                    for feed, first, last in served
+                ]
+            case LinkedHeard(centres=centres):
+                link.linked = frozenset(centres)
+                return self._announce(link)
+            case PeerLeft(code=code, text=text):
+                return self._peer_left(link, code, text, now_ms)
+            case _:
+                return []
+
+    def _hear(self, link: PeerLink, heads: Heads, holdings: Holdings) -> None:
+        for feed, head in heads:
+            self._fetcher.heard(link.id, feed, head.seq_num)
+            if feed.centre == self._me:
+                known = self._own_heard.get(feed)
+                if known is None or head.seq_num > known.seq_num:
+                    self._own_heard[feed] = head
+            held = self._heads.get(feed)
+            if held is not None and head.seq_num <= held.seq_num:
+                ours = holdings.block_id(feed, head.seq_num)
+                if ours is not None and ours != head.block_id:
+                    self._fetcher.name(link.id, feed, head.seq_num)
+
+    def _choose(self, link: PeerLink, now_ms: int) -> list[Effect]:
+        """Of two links to one centre, closes the one that both ends agree on."""
+        other = self._chosen.get(link.centre)
+        if other is None:
+            self._chosen[link.centre] = link
+            return []
+        new_stays = keep_new_link(
+            me=self._me,
+            peer=link.centre,
+            old_outbound=other.outbound,
+            new_outbound=link.outbound,
+            same_run=other.instance == link.instance,
+        )
+        loser = other if new_stays else link
+        effects = self._close(loser, now_ms, "link-duplicate", "another link of ours stays")
+        if new_stays:
+            self._chosen[link.centre] = link
+        return effects
+
+    def _open(self, link: PeerLink, now_ms: int) -> list[Effect]:
+        """Both frontiers are known."""
+        self._fetcher.link_ready(link.id, link.centre, now_ms)
+        self._targets.proved(link.centre)
+        self._answered.add(link.centre)
+        self._errors.pop(link.centre, None)
+        return self._announce(link) + self._tell_linked()
+
+    def _peer_left(self, link: PeerLink, code: str, text: str, now_ms: int) -> list[Effect]:
+        effects = self._forget(link, now_ms)
+        effects.append(CloseLink(link=link.id))
+        if code in _CALM:
+            return effects
+        self._errors[link.centre] = f"it says: {text} [{code}]"
+        fields = (("peer", str(link.centre)), ("code", code))
+        text = f"{link.centre} closed the connection: {text} [{code}]"
+        return [*effects, Note(level=logging.WARNING, code="peer-left", text=text, fields=fields)]
+
+    # What the node did
+
+    def own_block(self, block: StoredBlock, now_ms: int) -> list[Effect]:
+        """A new block of our own exists: pushes it. What came back from peers is passed over."""
+        held = self._heads.get(block.feed)
+        if held is not None and held.seq_num >= block.seq_num:
+            return []
+        self._grow(block)
+        effects: list[Effect] = []
+        frames = b""
+        for link in self._links.values():
+            if not link.session.ready:
+                link.dirty.add(block.feed)
+            elif link.session.takes_push(block.feed):
+                frames = frames or frame_blocks([block.data])
+                link.session.note_push(block.feed, block.seq_num)
+                effects.append(Send(link=link.id, data=frames))
+            else:
+                link.dirty.add(block.feed)
+                effects += self._announce(link)
+        return effects
+
+    def admitted(
+        self, blocks: Sequence[StoredBlock], now_ms: int, link: LinkId | None = None
+    ) -> list[Effect]:
+        """These joined the replica, in this order: tells peers that can't know, asks for more.
+
+        Args:
+            blocks: whoever wrote them; own ones only if they came back from peers.
+            now_ms: the local time.
+            link: over which they came, None if they had waited for their time.
+        """
+        del link  # its peer is known to have them since they came
+        for block in blocks:
+            self._grow(block)
+        feeds = {block.feed for block in blocks}
+        effects: list[Effect] = []
+        for other in self._links.values():
+            other.dirty |= feeds
+            effects += self._announce(other)
+        return effects + self._ask(now_ms)
+
+    def lacks(self, ranges: Iterable[SeqRange], link: LinkId, now_ms: int) -> list[Effect]:
+        """A block that came over `link` waits for these: its sender has them."""
+        self._fetcher.lacks(ranges, link)
+        return self._ask(now_ms)
+
+    def dropped(self, block_ids: Iterable[BlockId], now_ms: int) -> list[Effect]:
+        """These waited and were dropped for want of room: they are fetched again."""
+        self._fetcher.dropped(block_ids)
+        return self._ask(now_ms)
+
+    def forked(self, feed: FeedKey) -> None:
+        """A fork of the feed is proven: only blocks of it that others name are fetched."""
+        self._fetcher.forked(feed)
+
+    # Time
+
+    def tick(self, now_ms: int, holdings: Holdings) -> list[Effect]:
+        """What is due: dialling, pings, late announcements, ranges that have not come."""
+        effects: list[Effect] = [
+            Dial(centre=centre, address=self._addresses[centre])
+            for centre in self._targets.due(now_ms)
+        ]
+        for link in list(self._links.values()):
+            if not link.session.ready and now_ms - link.since_ms >= HELLO_TIMEOUT_MS:
+                effects += self._give_up(link, now_ms, "protocol-hello-late", "it says nothing")
+        for link_id in self._fetcher.expire(now_ms):
+            link = self._links[LinkId(link_id)]
+            effects += self._give_up(link, now_ms, "protocol-fetch-late", "blocks do not come")
+        effects += self._ping_all(now_ms)
+        dialled = [link.centre for link in self._chosen.values() if link.outbound]
+        rotated = self._targets.rotate(dialled, now_ms)
+        if rotated is not None:
+            link = self._chosen[rotated]
+            effects += self._close(link, now_ms, "link-rotated", "making room for another peer")
+        return effects + self._ask(now_ms)
+
+    def wake_ms(self) -> int | None:
+        """When `tick` should be called at the latest; None if no time matters."""
+        times = [self._targets.wake_ms(), self._fetcher.wake_ms()]
+        if self._links:
+            times.append(self._next_ping_ms)
+        times += [
+            link.since_ms + HELLO_TIMEOUT_MS
+            for link in self._links.values()
+            if not link.session.ready
+        ]
+        return min((time for time in times if time is not None), default=None)
+
+    def _ping_all(self, now_ms: int) -> list[Effect]:
+        if not self._links:
+            self._next_ping_ms = None
+            return []
+        due_ms = self._next_ping_ms
+        if due_ms is not None and due_ms - self._ping_ms <= now_ms < due_ms:
+            return []
+        self._next_ping_ms = now_ms + self._ping_ms
+        effects: list[Effect] = []
+        for link in list(self._links.values()):
+            if not link.session.ready:
+                continue
+            data = link.session.ping(now_ms)
+            if link.session.pings_missed >= PINGS_MISSED_MAX:
+                effects += self._give_up(link, now_ms, "protocol-silent", "pings go unanswered")
+                continue
+            data = self._announcement(link, everything=True) + data
+            if data:
+                effects.append(Send(link=link.id, data=data))
+        return effects
+
+    # What people and the node ask
+
+    def linked(self) -> tuple[CentreName, ...]:
+        """The centres with which frontiers have been exchanged and that are linked now, sorted."""
+        return tuple(sorted(c for c, link in self._chosen.items() if link.session.ready))
+
+    def answered(self) -> frozenset[CentreName]:
+        """The centres that told their frontier since we started, still linked or not."""
+        return frozenset(self._answered)
+
+    def best_head(self, feed: FeedKey) -> Head | None:
+        """The newest block of one of *our own* feeds that any peer said to hold."""
+        return self._own_heard.get(feed)
+
+    def lacking_blocks(self) -> int:
+        """How many blocks peers have and we have not admitted."""
+        return self._fetcher.lacking_blocks()
+
+    def peer_status(self) -> tuple[PeerStatus, ...]:
+        """Every other centre, by name."""
+        found: list[PeerStatus] = []
+        for centre, address in sorted(self._addresses.items()):
+            link = self._chosen.get(centre) or next(
+                (link for link in self._links.values() if link.centre == centre), None
+            )
+            status = unlinked(centre, address, self._targets)
+            if link is not None:
+                status = link.status(address, self._fetcher.lacking_from(link.id))
+            found.append(replace(status, error=self._errors.get(centre, "")))
+        return tuple(found)
+
+    # Within
+
+    def _sync(self, frontier: Mapping[FeedKey, Head]) -> None:
+        """Takes what was admitted before the first link, or behind our back."""
+        for feed, head in frontier.items():
+            known = self._heads.get(feed)
+            if known is None or head.seq_num > known.seq_num:
+                self._heads[feed] = head
+                for link in self._links.values():
+                    link.dirty.add(feed)
+        self._fetcher.hold({feed: head.seq_num for feed, head in frontier.items()})
+
+    def _grow(self, block: StoredBlock) -> None:
+        known = self._heads.get(block.feed)
+        if known is None or block.seq_num > known.seq_num:
+            self._heads[block.feed] = Head(block.seq_num, block.block_id)
+        self._fetcher.admitted(block.feed, block.seq_num)
+
+    def _ask(self, now_ms: int) -> list[Effect]:
+        return [
+            Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want(ranges))
+            for link_id, ranges in self._fetcher.plan(now_ms)
+        ]
+
+    def _announce(self, link: PeerLink) -> list[Effect]:
+        data = self._announcement(link)
+        return [Send(link=link.id, data=data)] if data else []
+
+    def _announcement(self, link: PeerLink, *, everything: bool = False) -> bytes:
+        """The Have that the peer needs now; what its author pushes to it can wait for the ping."""
+        if not link.dirty or not link.session.ready:
+            return b""
+        if everything:
+            due = link.dirty
+        else:
+            due = {f for f in link.dirty if f.centre not in link.linked and f.centre != link.centre}
+        link.dirty = link.dirty - due
+        return link.session.announce((feed, self._heads[feed]) for feed in sorted(due))
+
+    def _tell_linked(self) -> list[Effect]:
+        centres = self.linked()
+        return [
+            Send(link=link.id, data=link.session.linked(centres))
+            for link in self._chosen.values()
+            if link.session.ready
+        ]
+
+    def _turn_away(self, link: PeerLink, code: str, text: str) -> list[Effect]:
+        if link.outbound:  # the dial is answered, even though nothing comes of it
+            self._targets.up(link.centre)
+            self._targets.down(link.centre, link.since_ms)
+        return [Send(link=link.id, data=link.session.bye(code, text)), CloseLink(link=link.id)]
+
+    def _close(self, link: PeerLink, now_ms: int, code: str, text: str) -> list[Effect]:
+        data = link.session.bye(code, text)
+        effects: list[Effect] = [Send(link=link.id, data=data), CloseLink(link=link.id)]
+        return effects + self._forget(link, now_ms)
+
+    def _give_up(self, link: PeerLink, now_ms: int, code: str, why: str) -> list[Effect]:
+        """The peer does not do its part, which may not be its fault: closes without a penalty."""
+        error = InputError(code, f"{link.centre} is given up: {why}", where=link.centre)
+        self._errors[link.centre] = str(error)
+        return [
+            Send(link=link.id, data=link.session.bye(code, error.what)),
+            CloseLink(link=link.id, error=error),
+            *self._forget(link, now_ms),
+        ]
+
+    def _penalise(self, link: PeerLink, error: P2pfedError, now_ms: int) -> list[Effect]:
+        self._errors[link.centre] = str(error)
+        data = link.session.bye(error.code, error.what)
+        effects = self._forget(link, now_ms)
+        self._targets.penalise(link.centre, now_ms)
+        fields = (("peer", str(link.centre)), ("code", error.code))
+        return [
+            Send(link=link.id, data=data),
+            CloseLink(link=link.id, error=error),
+            Note(level=logging.WARNING, code="peer-broke-protocol", text=str(error), fields=fields),
+            *effects,
+        ]
+
+    def _forget(self, link: PeerLink, now_ms: int) -> list[Effect]:
+        """The link takes no part any more; tells the others."""
+        if self._links.pop(link.id, None) is None:
+            return []
+        was_ready = self._chosen.get(link.centre) is link
+        if was_ready:
+            del self._chosen[link.centre]
+        self._fetcher.link_gone(link.id)
+        if all(other.centre != link.centre for other in self._links.values()):
+            self._targets.down(link.centre, now_ms)
+        return self._tell_linked() if was_ready else []

@@ -1,0 +1,134 @@
+"""Values of gossip: what it asks, what it finds, and how it shows a peer to people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier
+from p2pfed.node.effects import Effect
+from p2pfed.node.events import LinkUp
+from p2pfed.protocol.session import Session
+from p2pfed.protocol.targets import Targets
+
+
+class Holdings(Protocol):
+    """What gossip asks of the replica."""
+
+    def frontier(self) -> Frontier:
+        """The newest admitted block of each feed."""
+        ...
+
+    def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
+        """The id of an admitted block; None if it is not held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockOffset:
+    """A peer's clock minus ours; off by half of `round_trip_ms` at most."""
+
+    peer: CentreName
+    offset_ms: int
+    round_trip_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GossipInput:
+    """What a peer's bytes led to.
+
+    Attributes:
+        effects: to be performed.
+        blocks: received blocks, not verified, in the order they came.
+        offsets: clock offsets measured.
+    """
+
+    effects: tuple[Effect, ...] = ()
+    blocks: tuple[bytes, ...] = ()
+    offsets: tuple[ClockOffset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """One other centre, for people.
+
+    Attributes:
+        state: `linked`, `opening` (connected, frontiers not yet exchanged), `dialling`, `waiting`
+            (for the next attempt) or `idle` (nothing is due).
+        since_ms: when the link came up.
+        offset_ms: the peer's clock minus ours, from the last ping; None before the first.
+        lacking_blocks: blocks that the peer has and we have not admitted.
+        next_dial_ms: when we try again, if we wait for that.
+        failures: failed attempts in a row.
+        error: why the last link or attempt ended; empty if nothing was wrong.
+    """
+
+    centre: CentreName
+    address: str
+    state: str
+    outbound: bool = False
+    since_ms: int | None = None
+    software: str = ""
+    round_trip_ms: int | None = None
+    offset_ms: int | None = None
+    lacking_blocks: int = 0
+    next_dial_ms: int | None = None
+    failures: int = 0
+    error: str = ""
+
+
+class PeerLink:
+    """One connection and its session.
+
+    Attributes:
+        instance: of the peer's daemon; None before its Hello.
+        linked: to whom the peer said it is linked.
+        dirty: feeds that grew since the peer was last told.
+    """
+
+    __slots__ = (
+        "centre", "dirty", "id", "instance", "linked", "offset", "outbound", "session", "since_ms",
+        "software",
+    )  # fmt: skip
+
+    def __init__(self, event: LinkUp, session: Session, now_ms: int) -> None:
+        self.id = event.link
+        self.centre = event.centre
+        self.outbound = event.outbound
+        self.session = session
+        self.since_ms = now_ms
+        self.instance: int | None = None
+        self.software = ""
+        self.linked: frozenset[CentreName] = frozenset()
+        self.dirty: set[FeedKey] = set()
+        self.offset: ClockOffset | None = None
+
+    def status(self, address: str, lacking_blocks: int) -> PeerStatus:
+        """The peer as people see it."""
+        offset = self.offset
+        return PeerStatus(
+            centre=self.centre,
+            address=address,
+            state="linked" if self.session.ready else "opening",
+            outbound=self.outbound,
+            since_ms=self.since_ms,
+            software=self.software,
+            round_trip_ms=offset.round_trip_ms if offset else None,
+            offset_ms=offset.offset_ms if offset else None,
+            lacking_blocks=lacking_blocks,
+        )
+
+
+def unlinked(centre: CentreName, address: str, targets: Targets) -> PeerStatus:
+    """A peer to which there is no connection."""
+    next_ms = targets.next_dial_ms(centre)
+    state = "dialling" if next_ms is None else "waiting"
+    if next_ms is not None and not targets.wants_more():
+        state, next_ms = "idle", None
+    return PeerStatus(
+        centre=centre,
+        address=address,
+        state=state,
+        next_dial_ms=next_ms,
+        failures=targets.failures(centre),
+    )
