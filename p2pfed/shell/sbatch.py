@@ -58,7 +58,8 @@ _VALUES_LONG_ONLY: Final = """
 acctg-freq batch bb bbf cluster-constraint comment container cores-per-socket cpu-freq
 cpus-per-gpu deadline delay-boot export-file gid gpu-bind gpu-freq gpus-per-socket gres-flags hint
 kill-on-invalid-dep mail-type mail-user mcs-label mem-bind mem-per-gpu mincpus network
-ntasks-per-core ntasks-per-gpu ntasks-per-socket open-mode power prefer priority profile reservation signal
+ntasks-per-core ntasks-per-gpu ntasks-per-socket open-mode power prefer priority
+profile reservation signal
 sockets-per-node switches thread-spec threads-per-core time-min tmp tres-per-task uid
 wait-all-nodes wckey
 """

@@ -1,0 +1,296 @@
+"""The routes of the control API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from p2pfed.core.ids import JobId, OfferId, parse_position
+from p2pfed.core.limits import PAYLOAD_BYTES_MAX
+from p2pfed.errors import InputError, P2pfedError, StateError
+from p2pfed.shell.api.answers import error_view, status_of
+from p2pfed.shell.api.requests import (
+    REQUEST_BYTES_MAX,
+    parse_job_query,
+    parse_job_request,
+    parse_json,
+    parse_offer_request,
+)
+from p2pfed.shell.api.upload import Upload
+from p2pfed.shell.door import Door, JobRequest, JobResult, Notice, Submission
+from p2pfed.shell.jobscript import JobScript, parse_job_script
+from p2pfed.store.files import disk_errors
+
+Handler = Callable[[Door, Request], Awaitable[Response]]
+_LOG: Final = logging.getLogger("p2pfed.control")
+
+
+def make_app(door: Door) -> Starlette:
+    """The ASGI application that serves `door`."""
+    routes = [
+        Route(f"/v1{path}", partial(_guarded, handler, door), methods=[method])
+        for method, path, handler in ROUTES
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+
+
+async def _guarded(handler: Handler, door: Door, request: Request) -> Response:
+    """Every error becomes an answer; one that nobody foresaw is logged with its trace."""
+    try:
+        return await handler(door, request)
+    except P2pfedError as error:
+        return JSONResponse(error_view(error), status_of(error))
+    except ClientDisconnect:
+        raise
+    except Exception:  # noqa: BLE001 - one bad request must not end the daemon
+        _LOG.exception("the control API failed at %s %s", request.method, request.url.path)
+        answer = P2pfedError(
+            "internal-error",
+            "the daemon failed at this request; it goes on",
+            where=f"{request.method} {request.url.path}",
+            remedy="the daemon's log holds the trace; please report it",
+        )
+        return JSONResponse(error_view(answer), 500)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    answer = InputError(
+        "request-path",
+        f"the control API has no {request.method} {request.url.path}",
+        remedy="docs/reference/openapi.json describes it",
+    )
+    return JSONResponse(error_view(answer), status)
+
+
+def _job_id(request: Request) -> JobId:
+    return JobId(parse_position(request.path_params["job_id"]))
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async with aclosing(request.stream()) as body:
+        async for chunk in body:
+            data += chunk
+            if len(data) > REQUEST_BYTES_MAX:
+                break
+    return parse_json(data, where=f"{request.method} {request.url.path}")
+
+
+# Questions
+
+
+async def _status(door: Door, _request: Request) -> Response:
+    return JSONResponse(door.status())
+
+
+async def _peers(door: Door, _request: Request) -> Response:
+    return JSONResponse({"peers": door.peers()})
+
+
+async def _members(door: Door, _request: Request) -> Response:
+    return JSONResponse({"members": door.members()})
+
+
+async def _offers(door: Door, _request: Request) -> Response:
+    return JSONResponse({"offers": door.offers(own=False)})
+
+
+async def _own_offers(door: Door, _request: Request) -> Response:
+    return JSONResponse({"offers": door.offers(own=True)})
+
+
+async def _jobs(door: Door, request: Request) -> Response:
+    return JSONResponse({"jobs": door.jobs(parse_job_query(request.query_params))})
+
+
+async def _job(door: Door, request: Request) -> Response:
+    return JSONResponse(door.job(_job_id(request)))
+
+
+async def _explain(door: Door, request: Request) -> Response:
+    return JSONResponse(door.explain(_job_id(request)))
+
+
+async def _balance(door: Door, _request: Request) -> Response:
+    return JSONResponse({"balances": door.balance()})
+
+
+# What changes something
+
+
+async def _open_offer(door: Door, request: Request) -> Response:
+    wanted = parse_offer_request(await _body(request))
+    return JSONResponse({"offer": await door.open_offer(wanted)}, 201)
+
+
+async def _close_offer(door: Door, request: Request) -> Response:
+    text = request.path_params.get("offer_id")
+    offer_id = OfferId(parse_position(text)) if text is not None else None
+    reason = request.query_params.get("reason", "")
+    if len(reason.encode()) > 256 or not reason.isprintable():
+        raise InputError("request-field-value", "the reason is not a line of at most 256 bytes")
+    return JSONResponse({"closed": await door.close_offers(offer_id, reason)})
+
+
+async def _cancel(door: Door, request: Request) -> Response:
+    return JSONResponse({"job": await door.cancel(_job_id(request))})
+
+
+async def _submit(door: Door, request: Request) -> Response:
+    staging = door.staging()
+    with disk_errors(staging):
+        folder = Path(tempfile.mkdtemp(prefix="upload-", dir=staging))
+    try:
+        submission, script = await _receive(request, folder)
+        job = await door.submit(submission)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return JSONResponse({"job": job, "remarks": list(script.options.remarks)}, 201)
+
+
+async def _receive(request: Request, folder: Path) -> tuple[Submission, JobScript]:
+    upload = Upload(request.headers.get("content-type", ""), folder)
+    try:
+        async with aclosing(request.stream()) as body:
+            await _feed_upload(upload, body)
+        upload.finish()
+    finally:
+        upload.close()
+    return await trio.to_thread.run_sync(_read_upload, upload, folder)
+
+
+async def _feed_upload(upload: Upload, body: AsyncIterator[bytes]) -> None:
+    """What follows an error is read and dropped: a client hears why only when it has sent all."""
+    failure: P2pfedError | None = None
+    left = 2 * PAYLOAD_BYTES_MAX
+    async for chunk in body:
+        left -= len(chunk)
+        if left < 0:
+            break
+        if chunk and failure is None:
+            try:
+                await trio.to_thread.run_sync(upload.feed, chunk)
+            except P2pfedError as error:
+                failure = error
+    if failure is not None:
+        raise failure
+
+
+def _read_upload(upload: Upload, folder: Path) -> tuple[Submission, JobScript]:
+    with disk_errors(folder):
+        script = parse_job_script((folder / upload.script).read_bytes(), upload.script)
+        items = parse_json(upload.request, where="request")
+        request: JobRequest
+        request, executable = parse_job_request(items, script.request())
+        for path in executable:
+            if path not in upload.paths:
+                raise InputError(
+                    "request-field-value", f"executable names {path!r}, which is no input"
+                )
+            (folder / path).chmod(0o700)
+    return Submission(request=request, folder=folder), script
+
+
+# Files and streams
+
+
+def _find_file(result: JobResult, path: str) -> Path:
+    """Only what the result lists is served: no path of a caller is ever joined blindly."""
+    if all(file.path != path for file in result.files):
+        raise StateError(
+            "result-file-unknown",
+            f"the result has no file {path!r}",
+            remedy="the list of files shows what came back; --fetch asks for more",
+        )
+    return result.folder / path
+
+
+async def _output(door: Door, request: Request) -> Response:
+    stream = request.query_params.get("stream", "stdout")
+    if stream not in ("stdout", "stderr"):
+        raise InputError("request-field-value", f"stream is {stream!r}, not stdout or stderr")
+    result = door.result(_job_id(request))
+    name = result.stdout if stream == "stdout" else result.stderr
+    return FileResponse(_find_file(result, name), media_type="application/octet-stream")
+
+
+async def _files(door: Door, request: Request) -> Response:
+    result = door.result(_job_id(request))
+    return JSONResponse(
+        {
+            "stdout": result.stdout,
+            "stderr": result.stderr,
+            "files": [{"path": file.path, "size": file.size} for file in result.files],
+        }
+    )
+
+
+async def _file(door: Door, request: Request) -> Response:
+    result = door.result(_job_id(request))
+    path = _find_file(result, request.path_params["path"])
+    return FileResponse(path, media_type="application/octet-stream")
+
+
+async def _ledger(door: Door, _request: Request) -> Response:
+    pieces = door.ledger()
+    first = await anext(pieces, b"")  # an error here still has a status of its own
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return StreamingResponse(body(), media_type="application/octet-stream")
+
+
+async def _events(door: Door, _request: Request) -> Response:
+    channel = door.watch()  # before the answer begins: whoever reads its start misses nothing
+    return StreamingResponse(_feed(channel), media_type="text/event-stream")
+
+
+async def _feed(channel: trio.MemoryReceiveChannel[Notice]) -> AsyncIterator[bytes]:
+    async with channel:
+        yield b": watching\n\n"
+        async for notice in channel:
+            data = json.dumps(notice, ensure_ascii=False, separators=(",", ":"))
+            yield f"event: {notice['kind']}\ndata: {data}\n\n".encode()
+
+
+ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET", "/status", _status),
+    ("GET", "/peers", _peers),
+    ("GET", "/members", _members),
+    ("GET", "/offers", _offers),
+    ("POST", "/offers", _open_offer),
+    ("DELETE", "/offers", _close_offer),
+    ("GET", "/offers/own", _own_offers),
+    ("DELETE", "/offers/{offer_id}", _close_offer),
+    ("GET", "/jobs", _jobs),
+    ("POST", "/jobs", _submit),
+    ("GET", "/jobs/{job_id}", _job),
+    ("POST", "/jobs/{job_id}/cancel", _cancel),
+    ("GET", "/jobs/{job_id}/explain", _explain),
+    ("GET", "/jobs/{job_id}/output", _output),
+    ("GET", "/jobs/{job_id}/files", _files),
+    ("GET", "/jobs/{job_id}/files/{path:path}", _file),
+    ("GET", "/balance", _balance),
+    ("GET", "/ledger", _ledger),
+    ("GET", "/events", _events),
+)
+"""Method, path below /v1, handler: one row for each operation of the contract."""

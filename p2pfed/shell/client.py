@@ -1,0 +1,235 @@
+"""The control API's client: what the command line asks the daemon with.
+
+Synchronous, one request at a time, over the daemon's Unix socket. An error that the daemon answers
+with is raised here as the same exception; a daemon that can't be asked is a `ControlError`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self, cast
+from urllib.parse import quote
+
+import httpx
+
+from p2pfed.errors import ControlError, InputError
+from p2pfed.shell.api.answers import error_from
+from p2pfed.shell.door import (
+    BalanceView,
+    Explanation,
+    JobDetail,
+    JobView,
+    MemberView,
+    Notice,
+    OfferView,
+    PeerView,
+    StatusView,
+)
+
+ANSWER_TIMEOUT_S: Final = 60
+"""Between two bytes of an answer; a submission waits for the disk."""
+_COPY_BYTES: Final = 1 << 20
+
+
+class Client:
+    """A connection to the daemon behind the socket `path`; use it in a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        """Connects when the block is entered."""
+        self.path = path
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)),
+            base_url="http://p2pfed/v1",
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=5),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        """The client itself, after a first knock at the door.
+
+        Raises:
+            ControlError: `daemon-unreachable`, `daemon-denied`.
+        """
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+                knock.connect(str(self.path))
+        except PermissionError as error:
+            raise ControlError(
+                "daemon-denied",
+                "you may not talk to this daemon",
+                where=str(self.path),
+                remedy="ask the centre's administrator: [control] group in centre.toml",
+            ) from error
+        except OSError as error:
+            raise ControlError(
+                "daemon-unreachable",
+                "no daemon answers at the control socket",
+                where=str(self.path),
+                remedy="start it: p2pfed daemon --config centre.toml",
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the connection."""
+        self._http.close()
+
+    def status(self) -> StatusView:
+        """The daemon at a glance."""
+        return cast(StatusView, self._call("GET", "/status"))
+
+    def peers(self) -> list[PeerView]:
+        """The other centres as this daemon is connected to them."""
+        return cast(list[PeerView], self._call("GET", "/peers")["peers"])
+
+    def members(self) -> list[MemberView]:
+        """The centres of the federation."""
+        return cast(list[MemberView], self._call("GET", "/members")["members"])
+
+    def offers(self, *, own: bool = False) -> list[OfferView]:
+        """The offers that are visible, or with `own` this centre's."""
+        path = "/offers/own" if own else "/offers"
+        return cast(list[OfferView], self._call("GET", path)["offers"])
+
+    def open_offer(self, **wanted: object) -> OfferView:
+        """Opens an offer: `template` (and `nodes`, `until_ms`), or `terms`."""
+        return cast(OfferView, self._call("POST", "/offers", json=wanted)["offer"])
+
+    def close_offers(self, offer_id: str | None, *, reason: str = "") -> list[str]:
+        """Closes one offer, or with None all; the ids of those that it closed."""
+        path = "/offers" if offer_id is None else f"/offers/{quote(offer_id)}"
+        answer = self._call("DELETE", path, params={"reason": reason})
+        return cast(list[str], answer["closed"])
+
+    def jobs(
+        self, *, scope: str = "own", states: Iterable[str] = (), limit: int = 1000
+    ) -> list[JobView]:
+        """The newest jobs of a scope, at most `limit`."""
+        params = {"scope": scope, "state": ",".join(states), "limit": str(limit)}
+        return cast(list[JobView], self._call("GET", "/jobs", params=params)["jobs"])
+
+    def job(self, job_id: str) -> JobDetail:
+        """A job and its attempts."""
+        return cast(JobDetail, self._call("GET", f"/jobs/{quote(job_id)}"))
+
+    def cancel(self, job_id: str) -> JobView:
+        """Cancels a job; the cancellation is durable when this returns."""
+        return cast(JobView, self._call("POST", f"/jobs/{quote(job_id)}/cancel")["job"])
+
+    def explain(self, job_id: str) -> Explanation:
+        """Why a job is where it is."""
+        return cast(Explanation, self._call("GET", f"/jobs/{quote(job_id)}/explain"))
+
+    def balance(self) -> list[BalanceView]:
+        """Every centre's account."""
+        return cast(list[BalanceView], self._call("GET", "/balance")["balances"])
+
+    def submit(
+        self, request: Mapping[str, object], script: Path, inputs: Mapping[str, Path]
+    ) -> tuple[JobView, list[str]]:
+        """Posts a job; it is durable when this returns.
+
+        Args:
+            request: fields of the request as docs/reference/openapi.json has them.
+            script: the batch script.
+            inputs: files by their path in the working folder.
+
+        Returns:
+            The job, and remarks about what the script asks for and does not get.
+
+        Raises:
+            InputError: `input-file`: a file can't be read; or what the daemon found wrong.
+        """
+        with ExitStack() as stack:
+
+            def part(path: Path) -> BinaryIO:
+                try:
+                    return stack.enter_context(path.open("rb"))
+                except OSError as error:
+                    raise InputError(
+                        "input-file", f"can't read the file: {error.strerror}", where=str(path)
+                    ) from error
+
+            files: list[tuple[str, tuple[str | None, Any, str]]] = [
+                ("request", (None, json.dumps(request).encode(), "application/json")),
+                ("script", (script.name, part(script), "application/octet-stream")),
+            ]
+            for name, path in inputs.items():
+                files.append(("input", (name, part(path), "application/octet-stream")))
+            answer = self._call("POST", "/jobs", files=files)
+        return cast(JobView, answer["job"]), cast(list[str], answer["remarks"])
+
+    def files(self, job_id: str) -> dict[str, Any]:
+        """The result's files: `stdout`, `stderr` and `files` with `path` and `size`."""
+        return self._call("GET", f"/jobs/{quote(job_id)}/files")
+
+    def output(self, job_id: str, *, stream: str = "stdout") -> Iterator[bytes]:
+        """What the job wrote to `stdout` or `stderr`, in pieces."""
+        return self._pieces(f"/jobs/{quote(job_id)}/output", {"stream": stream})
+
+    def file(self, job_id: str, path: str) -> Iterator[bytes]:
+        """One file of the result, in pieces."""
+        return self._pieces(f"/jobs/{quote(job_id)}/files/{quote(path)}", {})
+
+    def ledger(self) -> Iterator[bytes]:
+        """The ledger export, in pieces."""
+        return self._pieces("/ledger", {})
+
+    @contextmanager
+    def watch(self) -> Iterator[Iterator[Notice]]:
+        """The live feed; when the block is entered, nothing that follows is missed."""
+        with (
+            self._unreachable(),
+            self._http.stream("GET", "/events", timeout=httpx.Timeout(5, read=None)) as answer,
+        ):
+            self._check(answer)
+            lines = answer.iter_lines()
+            next(lines, "")
+            yield _notices(lines)
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        with self._unreachable():
+            answer = self._http.request(method, path, **options)
+        self._check(answer)
+        return cast(dict[str, Any], answer.json())
+
+    def _pieces(self, path: str, params: Mapping[str, str]) -> Iterator[bytes]:
+        with self._unreachable(), self._http.stream("GET", path, params=params) as answer:
+            self._check(answer)
+            yield from answer.iter_bytes(_COPY_BYTES)
+
+    def _check(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
+        try:
+            body = json.loads(answer.read())
+        except ValueError:
+            body = None
+        raise error_from(answer.status_code, body)
+
+    @contextmanager
+    def _unreachable(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise ControlError(
+                "daemon-lost",
+                f"the daemon did not complete its answer: {error!r}",
+                where=str(self.path),
+                remedy="see its log, and ask again: what it had acknowledged is not lost",
+            ) from error
+
+
+def _notices(lines: Iterator[str]) -> Iterator[Notice]:
+    for line in lines:
+        if line.startswith("data: "):
+            yield cast(Notice, json.loads(line[len("data: ") :]))

@@ -1,0 +1,152 @@
+"""The control API on its Unix socket.
+
+Who may connect is decided by the file system alone: the socket has mode 0600, or 0660 and a group.
+It is bound, given its mode and owner, and only then listened on, so there is no moment in which
+somebody else could slip in. The socket of a daemon that was killed is replaced: the lock on the
+state folder, taken before, proves that its daemon is gone.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from hypercorn.typing import Framework
+
+from p2pfed.errors import InputError, StorageError
+from p2pfed.shell.api import make_app
+from p2pfed.shell.door import Door
+
+GRACE_S: Final = 2
+"""How long answers that are under way may take when the daemon stops."""
+
+
+def open_control_socket(path: Path, *, group: str = "") -> socket.socket:
+    """A bound socket at `path` that nobody but the owner (and `group`) can use; not yet listening.
+
+    Raises:
+        InputError: `control-socket`: the path is too long, taken by another kind of file, or the
+            group is unknown or not ours to give.
+        StorageError: `control-socket-failed`: the folder can't be written.
+    """
+    where = str(path)
+    try:
+        path.parent.mkdir(mode=0o700 if not group else 0o750, parents=True, exist_ok=True)
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+        else:
+            raise InputError("control-socket", "the path is taken by another file", where=where)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _failed(where, error) from error
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(where)
+        path.chmod(0o600 if not group else 0o660)
+        if group:
+            _give(path, group)
+        return sock
+    except OSError as error:
+        sock.close()
+        if "too long" in str(error):
+            raise InputError(
+                "control-socket",
+                f"the path of the control socket has {len(os.fsencode(where))} bytes, too many",
+                where=where,
+                remedy="choose a shorter path: [control] socket = ... in centre.toml",
+            ) from error
+        raise _failed(where, error) from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _failed(where: str, error: OSError) -> StorageError:
+    return StorageError(
+        "control-socket-failed",
+        f"the control socket can't be made: {error.strerror or error}",
+        where=where,
+        remedy="check that the folder exists and belongs to the daemon's account",
+    )
+
+
+def _give(path: Path, group: str) -> None:
+    """Lets the group use the socket, and enter the folder that it lies in."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+        os.chown(path, -1, gid)
+        if path.parent.stat().st_mode & 0o050 == 0o050:
+            os.chown(path.parent, -1, gid)
+    except KeyError:
+        raise InputError(
+            "control-socket", f"there is no group {group!r}", where=str(path), remedy=_GROUP
+        ) from None
+    except PermissionError:
+        raise InputError(
+            "control-socket",
+            f"the daemon's account may not give files to the group {group!r}",
+            where=str(path),
+            remedy=_GROUP,
+        ) from None
+
+
+async def serve_control(
+    door: Door,
+    *,
+    path: Path,
+    group: str = "",
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves the control API at `path` until cancelled; `started` when it accepts connections.
+
+    On cancellation the socket is removed and open connections are dropped. To let answers finish
+    first, set the event that `serve_control_until` takes.
+
+    Raises:
+        InputError, StorageError: as `open_control_socket`.
+    """
+    await serve_control_until(door, trio.Event(), path=path, group=group, task_status=task_status)
+
+
+async def serve_control_until(
+    door: Door,
+    stop: trio.Event,
+    *,
+    path: Path,
+    group: str = "",
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `serve_control`, and also ends when `stop` is set.
+
+    No new connections are then taken, and answers under way get `GRACE_S` seconds.
+    """
+    sock = open_control_socket(path, group=group)
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}"]
+    config.accesslog = None
+    config.errorlog = logging.getLogger("p2pfed.control.http")
+    config.graceful_timeout = GRACE_S
+    config.include_server_header = False
+    try:
+        app = cast(Framework, make_app(door))
+        await serve(app, config, shutdown_trigger=stop.wait, task_status=task_status)
+    finally:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+_GROUP: Final = "name a group in [control] that the daemon's account belongs to"

@@ -1,0 +1,353 @@
+"""A door for tests of the control API: it answers from memory, and keeps what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+
+import trio
+
+from p2pfed.core.ids import JobId, OfferId
+from p2pfed.core.records import Offer
+from p2pfed.errors import InputError, StateError
+from p2pfed.shell.client import Client
+from p2pfed.shell.control import serve_control_until
+from p2pfed.shell.door import (
+    BalanceView,
+    Explanation,
+    JobDetail,
+    JobQuery,
+    JobResult,
+    JobView,
+    MemberView,
+    Notice,
+    OfferRequest,
+    OfferView,
+    PeerView,
+    ResultFile,
+    StatusView,
+    Submission,
+)
+from p2pfed.shell.notices import Notices
+
+NOW_MS = 1_790_000_000_000
+DIGEST = "ab" * 32
+
+
+def job_view(job_id: str = "alpha.4.0", **changes: object) -> JobView:
+    view = JobView(
+        job_id=job_id,
+        home="alpha",
+        name="count",
+        script="job.sh",
+        state="queued",
+        final=False,
+        host=None,
+        claim_id=None,
+        attempts=0,
+        resource_class="cpu",
+        nodes=1,
+        cores_per_node=1,
+        gpus_per_node=0,
+        memory_mib_per_node=1024,
+        walltime_s=3600,
+        work_class="normal",
+        data_class="open",
+        features=[],
+        allow=[],
+        deny=[],
+        posted_ms=NOW_MS,
+        started_ms=None,
+        ended_ms=None,
+        waited_ms=1500,
+        outcome=None,
+        exit_code=None,
+        signal=None,
+        core_s=None,
+        gpu_s=None,
+        memory_mib_max=None,
+        result="none",
+        payload_digest=DIGEST,
+        payload_bytes=0,
+        reason=None,
+    )
+    view.update(changes)  # type: ignore[typeddict-item]
+    return view
+
+
+def offer_view(terms: Offer, offer_id: str = "beta.2.0") -> OfferView:
+    return OfferView(
+        offer_id=offer_id,
+        host="beta",
+        name=terms.name,
+        open=True,
+        live=True,
+        opened_ms=NOW_MS,
+        until_ms=terms.until_ms,
+        resource_class=terms.resource_class,
+        nodes=terms.nodes,
+        cores_per_node=terms.cores_per_node,
+        gpus_per_node=terms.gpus_per_node,
+        memory_mib_per_node=terms.memory_mib_per_node,
+        walltime_max_s=terms.walltime_max_s,
+        features=list(terms.features),
+        classes=list(terms.classes),
+        data_classes=list(terms.data_classes),
+        allow=list(terms.allow),
+        deny=list(terms.deny),
+        per_centre_cores=terms.per_centre_cores,
+        min_balance=terms.min_balance,
+        may_ask=terms.may_ask,
+        preemptible=terms.preemptible,
+        notice_s=terms.notice_s,
+        free_nodes=terms.nodes,
+        free_cores=terms.nodes * terms.cores_per_node,
+        free_gpus=0,
+        claims=0,
+    )
+
+
+TERMS = Offer(
+    resource_class="cpu",
+    nodes=2,
+    cores_per_node=4,
+    memory_mib_per_node=4096,
+    walltime_max_s=7200,
+    name="night",
+)
+
+
+class MemoryDoor:
+    """Knows the job alpha.4.0 and the offer beta.2.0.
+
+    Attributes:
+        submitted: what came, with the bytes of every file by its relative path.
+        on_watch: called when somebody begins to watch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notices = Notices()
+        self.submitted: list[tuple[Submission, dict[str, bytes]]] = []
+        self.opened: list[OfferRequest] = []
+        self.closed: list[tuple[OfferId | None, str]] = []
+        self.queries: list[JobQuery] = []
+        self.view = job_view()
+        self.on_watch: Callable[[], None] = lambda: None
+        (folder / "staging").mkdir()
+        (folder / "result").mkdir()
+
+    def staging(self) -> Path:
+        return self.folder / "staging"
+
+    async def submit(self, submission: Submission) -> JobView:
+        if submission.request.work_class == "none":
+            raise InputError("job-class", "there is no work class 'none'")
+        files = {
+            str(path.relative_to(submission.folder)): path.read_bytes()
+            for path in sorted(submission.folder.rglob("*"))
+            if path.is_file()
+        }
+        self.submitted.append((submission, files))
+        return job_view(name=submission.request.name)
+
+    async def cancel(self, job_id: JobId) -> JobView:
+        self.job(job_id)
+        return job_view(state="cancelled", final=True)
+
+    async def open_offer(self, request: OfferRequest) -> OfferView:
+        self.opened.append(request)
+        return offer_view(request.terms or TERMS)
+
+    async def close_offers(self, offer_id: OfferId | None, reason: str) -> list[str]:
+        if offer_id is not None and str(offer_id) != "beta.2.0":
+            raise StateError("offer-unknown", f"there is no offer {offer_id}")
+        self.closed.append((offer_id, reason))
+        return ["beta.2.0"]
+
+    def status(self) -> StatusView:
+        return StatusView(
+            centre="alpha",
+            version="0.1.0",
+            now_ms=NOW_MS,
+            started_ms=NOW_MS - 60_000,
+            federation="example",
+            federation_id=DIGEST,
+            rules_version=1,
+            epoch=0,
+            seq_num=7,
+            round=179_000_000,
+            round_ms=10_000,
+            view_digest=DIGEST,
+            frontier=[{"centre": "alpha", "epoch": 0, "seq_num": 7, "block_id": DIGEST}],
+            members=2,
+            peers_linked=1,
+            clock_trusted=True,
+            clock_offset_ms=-2,
+            recovering=False,
+            paused=False,
+            blocks=8,
+            blocks_pending=0,
+            offers_open=0,
+            jobs={"queued": 1},
+            hosted={},
+            warnings=["the disk is nearly full"],
+        )
+
+    def peers(self) -> list[PeerView]:
+        return [
+            PeerView(
+                centre="beta",
+                address="127.0.0.1:7001",
+                linked=True,
+                outbound=True,
+                since_ms=NOW_MS - 5000,
+                heard_ms=NOW_MS - 1000,
+                seq_num=3,
+                lacks_blocks=0,
+                offset_ms=-2,
+                round_trip_ms=1,
+                bytes_sent=2048,
+                bytes_received=4096,
+                error=None,
+            )
+        ]
+
+    def members(self) -> list[MemberView]:
+        return [{"centre": "alpha", "public_key": DIGEST, "credit_line": 1, "state": "member"}]
+
+    def offers(self, *, own: bool) -> list[OfferView]:
+        return [] if own else [offer_view(TERMS)]
+
+    def jobs(self, query: JobQuery) -> list[JobView]:
+        self.queries.append(query)
+        return [self.view]
+
+    def job(self, job_id: JobId) -> JobDetail:
+        if str(job_id) != "alpha.4.0":
+            raise StateError("job-unknown", f"there is no job {job_id}", remedy="see p2pfed jobs")
+        return {
+            "job": self.view,
+            "attempts": [
+                {
+                    "claim_id": "alpha.5.0",
+                    "offer_id": "beta.2.0",
+                    "host": "beta",
+                    "attempt": 1,
+                    "round": 179_000_000,
+                    "state": "ended",
+                    "reason": None,
+                    "claimed_ms": NOW_MS,
+                    "accepted_ms": NOW_MS,
+                    "handed_over_ms": NOW_MS,
+                    "lease_until_ms": NOW_MS + 1,
+                    "started_ms": NOW_MS,
+                    "ended_ms": NOW_MS,
+                    "outcome": "completed",
+                    "exit_code": 0,
+                    "signal": 0,
+                    "core_s": 3,
+                    "gpu_s": 0,
+                    "result_digest": DIGEST,
+                    "receipt": True,
+                    "dispute": False,
+                }
+            ],
+        }
+
+    def explain(self, job_id: JobId) -> Explanation:
+        self.job(job_id)
+        return {
+            "job_id": str(job_id),
+            "state": "queued",
+            "round": 179_000_000,
+            "summary": "no offer fits",
+            "class_used": "normal",
+            "score": {"work_class": 500, "urgency": 3, "balance": -20, "total": 483},
+            "ahead": 1,
+            "ahead_first": [{"job_id": "beta.3.0", "home": "beta", "total": 500}],
+            "matched_offer_id": None,
+            "reserved_offer_id": None,
+            "reserved_from_ms": None,
+            "offers": [
+                {
+                    "offer_id": "beta.2.0",
+                    "host": "beta",
+                    "name": "night",
+                    "fits": False,
+                    "free_now": True,
+                    "reasons": ["asks 8 cores a node, the offer has 4"],
+                }
+            ],
+        }
+
+    def balance(self) -> list[BalanceView]:
+        return [
+            {
+                "centre": "alpha",
+                "balance": -250_000,
+                "contribution": 0,
+                "usage": 100,
+                "committed": 10,
+                "credit_line": 300,
+                "amounts": [
+                    {
+                        "resource_class": "cpu",
+                        "unit": "core",
+                        "delivered": 0,
+                        "offered": 0,
+                        "consumed": 90,
+                    }
+                ],
+            }
+        ]
+
+    def result(self, job_id: JobId) -> JobResult:
+        self.job(job_id)
+        folder = self.folder / "result"
+        if self.view["result"] != "ready":
+            raise StateError("result-not-ready", f"job {job_id} has no result yet")
+        files = tuple(
+            ResultFile(path=str(path.relative_to(folder)), size=path.stat().st_size)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        )
+        return JobResult(folder=folder, stdout="stdout.txt", stderr="stderr.txt", files=files)
+
+    async def ledger(self) -> AsyncIterator[bytes]:
+        for piece in (b"p2pfed", b"-", b"ledger"):
+            yield piece
+
+    def watch(self) -> trio.MemoryReceiveChannel[Notice]:
+        channel = self.notices.watch()
+        self.on_watch()
+        return channel
+
+
+@contextmanager
+def served(door: MemoryDoor) -> Iterator[Client]:
+    """A client of `door`, which is really served, by hypercorn on a Unix socket, in a thread."""
+    path = door.folder / "control.sock"
+    started: Queue[tuple[trio.lowlevel.TrioToken, trio.Event]] = Queue()
+
+    async def main() -> None:
+        stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve_control_until, door, stop, path=path))
+            started.put((trio.lowlevel.current_trio_token(), stop))
+            await stop.wait()
+            door.notices.close()
+
+    thread = Thread(target=trio.run, args=(main,), daemon=True)
+    thread.start()
+    token, stop = started.get(timeout=30)
+    try:
+        with Client(path) as client:
+            yield client
+    finally:
+        trio.from_thread.run_sync(stop.set, trio_token=token)
+        thread.join()
