@@ -389,7 +389,7 @@ class Gossip:
             if link.session.pings_missed >= PINGS_MISSED_MAX:
                 effects += self._give_up(link, now_ms, "protocol-silent", "pings go unanswered")
                 continue
-            data = self._announcement(link, everything=True) + data
+            data = link.announcement(self._heads, everything=True) + data
             if data:
                 effects.append(Send(link=link.id, data=data))
         return effects
@@ -450,19 +450,8 @@ class Gossip:
         ]
 
     def _announce(self, link: PeerLink) -> list[Effect]:
-        data = self._announcement(link)
+        data = link.announcement(self._heads)
         return [Send(link=link.id, data=data)] if data else []
-
-    def _announcement(self, link: PeerLink, *, everything: bool = False) -> bytes:
-        """The Have that the peer needs now; what its author pushes to it can wait for the ping."""
-        if not link.dirty or not link.session.ready:
-            return b""
-        if everything:
-            due = link.dirty
-        else:
-            due = {f for f in link.dirty if f.centre not in link.linked and f.centre != link.centre}
-        link.dirty = link.dirty - due
-        return link.session.announce((feed, self._heads[feed]) for feed in sorted(due))
 
     def _tell_linked(self) -> list[Effect]:
         centres = self.linked()

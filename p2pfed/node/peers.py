@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head
 from p2pfed.node.effects import Effect
 from p2pfed.node.events import LinkUp
 from p2pfed.protocol.session import Session
@@ -102,6 +103,17 @@ class PeerLink:
         self.linked: frozenset[CentreName] = frozenset()
         self.dirty: set[FeedKey] = set()
         self.offset: ClockOffset | None = None
+
+    def announcement(self, heads: Mapping[FeedKey, Head], *, everything: bool = False) -> bytes:
+        """The Have that the peer needs now; what an author pushes to it can wait for the ping."""
+        if not self.dirty or not self.session.ready:
+            return b""
+        if everything:
+            due = self.dirty
+        else:
+            due = {f for f in self.dirty if f.centre not in self.linked and f.centre != self.centre}
+        self.dirty = self.dirty - due
+        return self.session.announce((feed, heads[feed]) for feed in sorted(due))
 
     def status(self, address: str, lacking_blocks: int) -> PeerStatus:
         """The peer as people see it."""

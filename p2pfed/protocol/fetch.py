@@ -113,6 +113,7 @@ class Fetcher:
         self._wanted: frozenset[CentreName] = frozenset()
         self._forked: set[FeedKey] = set()
         self._mean_bytes = _FIRST_GUESS_BYTES
+        self._stirred = False
 
     # What we hold
 
@@ -121,6 +122,7 @@ class Fetcher:
         if seq_num <= self._held.get(feed, -1):
             return
         self._held[feed] = seq_num
+        self._stirred = True
         lag = self._lags.get(feed)
         if lag is not None:
             lag.waiting.pop(seq_num, None)
@@ -144,6 +146,7 @@ class Fetcher:
         for lag in self._lags.values():
             for seq_num in [s for s, block_id in lag.waiting.items() if block_id in gone]:
                 del lag.waiting[seq_num]
+        self._stirred = True
 
     def forked(self, feed: FeedKey) -> None:
         """A fork of the feed is proven: from now on only named blocks of it are fetched."""
@@ -155,6 +158,7 @@ class Fetcher:
         self._wanted = frozenset(centres)
         for feed in [feed for feed in self._lags if feed.centre not in self._wanted]:
             del self._lags[feed]
+        self._stirred = True
         for link in self._links.values():
             for feed, seq_num in link.has.items():
                 self._aim(feed, seq_num)
@@ -171,6 +175,7 @@ class Fetcher:
         link = self._links.pop(link_id, None)
         if link is None:
             return
+        self._stirred = True
         if self._author_link.get(link.centre) == link_id:
             del self._author_link[link.centre]
         for feed in link.has:
@@ -190,6 +195,7 @@ class Fetcher:
         if link is None or seq_num <= link.has.get(feed, -1):
             return
         link.has[feed] = seq_num
+        self._stirred = True
         self._aim(feed, seq_num)
         lag = self._lags.get(feed)
         if lag is not None and link.centre == feed.centre:
@@ -200,6 +206,7 @@ class Fetcher:
         link = self._links.get(link_id)
         if link is None:
             return
+        self._stirred = True
         link.fresh.clear()
         link.came_ms = now_ms
         for ref, size in blocks:
@@ -241,6 +248,7 @@ class Fetcher:
         if link is not None and place not in link.named and len(link.named) < WANT_BLOCKS_MAX:
             link.named.add(place)
             link.queue.append(place)
+            self._stirred = True
 
     def _aim(self, feed: FeedKey, seq_num: int) -> None:
         if (
@@ -257,6 +265,10 @@ class Fetcher:
 
     def plan(self, now_ms: int) -> list[tuple[int, tuple[SeqRange, ...]]]:
         """What to ask of which link now; it counts as asked. By link, each list by feed."""
+        grace_ms = self._grace_ms()
+        if not self._stirred and (grace_ms is None or now_ms < grace_ms):
+            return []
+        self._stirred = False
         asked: dict[int, list[SeqRange]] = {}
         for link_id, link in self._links.items():
             for feed, seq_num in link.queue:
@@ -333,6 +345,7 @@ class Fetcher:
                 lag = self._lags.get(feed)
                 if lag is not None and lag.flying.get(seq_num) == link_id:
                     del lag.flying[seq_num]
+                self._stirred = True
             last_straw = any(until_ms <= now_ms for until_ms in link.overdue.values())
             if last_straw and now_ms - link.came_ms >= FETCH_TIMEOUT_MS:
                 hopeless.append(link_id)
@@ -342,16 +355,21 @@ class Fetcher:
 
     def wake_ms(self) -> int | None:
         """When `expire` and `plan` should be called next; None if nothing is due."""
-        times = [
-            lag.grace_until_ms
-            for lag in self._lags.values()
-            if lag.grace_until_ms is not None and not lag.grace_over
-        ]
+        grace_ms = self._grace_ms()
+        times = [] if grace_ms is None else [grace_ms]
         for link in self._links.values():
             times += [
                 next(iter(places.values())) for places in (link.flying, link.overdue) if places
             ]
         return min(times, default=None)
+
+    def _grace_ms(self) -> int | None:
+        graces = [
+            lag.grace_until_ms
+            for lag in self._lags.values()
+            if lag.grace_until_ms is not None and not lag.grace_over
+        ]
+        return min(graces, default=None)
 
     # What people see
 

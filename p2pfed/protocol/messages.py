@@ -18,6 +18,7 @@ from typing import Final
 
 from p2pfed.core.blocks import split_block
 from p2pfed.core.codec import decode, encode
+from p2pfed.core.cose import cut
 from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CENTRE_NAME, BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.limits import (
@@ -338,17 +339,16 @@ def claimed_ref(data: bytes) -> BlockRef:
     It serves to tell what was asked for from what was not. Whoever admits the block verifies it.
 
     Raises:
-        InputError: `protocol-block`, `protocol-message`, and the `block-...` and `cbor-...` codes
-            of a block's outer form.
+        InputError: `protocol-block`, `protocol-message`, and the `block-...`, `cose-...`
+            and `cbor-...` codes of a block's outer form.
     """
-    cose = decode(split_block(data)[0], limit=HEADER_BYTES_MAX + 256, where="block")
-    if type(cose) is list and len(cose) == 4 and type(cose[2]) is bytes:
-        header = decode(cose[2], limit=HEADER_BYTES_MAX, where="block")
-        if type(header) is dict:
-            feed = _feed([header.get(1), header.get(2)], "a block")
-            seq_num = _integer(header.get(3), "a block", SEQ_NUM_MAX)
-            return BlockRef(feed, seq_num, BlockId(hashlib.sha256(cose[2]).digest()))
-    raise InputError("protocol-block", "a block does not have the form of a block")
+    payload = cut(split_block(data)[0])[1]
+    header = decode(payload, limit=HEADER_BYTES_MAX, where="block")
+    if type(header) is not dict:
+        raise InputError("protocol-block", "a block's header is not a map")
+    feed = _feed([header.get(1), header.get(2)], "a block")
+    seq_num = _integer(header.get(3), "a block", SEQ_NUM_MAX)
+    return BlockRef(feed, seq_num, BlockId(hashlib.sha256(payload).digest()))
 
 
 def sorted_heads(heads: Mapping[FeedKey, Head] | Iterable[tuple[FeedKey, Head]]) -> Heads:

@@ -75,10 +75,10 @@ class Targets:
 
     def set_centres(self, centres: Iterable[CentreName]) -> None:
         """The centres that may be contacted; our own name is left out."""
-        names = set(centres) - {self._me}
-        for name in [name for name in self._targets if name not in names]:
+        others = set(centres) - {self._me}
+        for name in [name for name in self._targets if name not in others]:
             del self._targets[name]
-        for name in sorted(names - self._targets.keys()):
+        for name in sorted(others - self._targets.keys()):
             self._targets[name] = _Target()
 
     @property
