@@ -30,12 +30,14 @@ JobState = Literal[
     "accepted",
     "leased",
     "started",
+    "ended",
     "cancelling",
     "completed",
     "failed",
     "cancelled",
 ]
-"""Where a job stands for its home. The last three are final. A claim that was closed, or whose host
+"""Where a job stands for its home. `ended`: it is over at the host and its result is on the way.
+The last three are final. A claim that was closed, or whose host
 was lost, puts its job back to `queued` (or to `failed` at the last attempt)."""
 
 FINAL_JOB_STATES: tuple[JobState, ...] = ("completed", "failed", "cancelled")
@@ -64,8 +66,8 @@ class JobRequest:
         script: the file name of the batch script among the staged files.
         arguments: passed to the script as they are.
         environment: extra variables for the script.
-        stdout, stderr: relative paths below the working directory. `%j` in them stands for the job
-            id, which is known only after submission; `%x` is already replaced.
+        stdout, stderr: two plain file names. `%j` in them stands for the job id, which is known
+            only after submission; `%x` is already replaced.
         fetch: patterns (`fnmatch`) of the files to bring back besides stdout and stderr.
     """
 
@@ -479,8 +481,7 @@ class Door(Protocol):
         """Writes the Offer and returns when it is durable.
 
         Raises:
-            StateError: `template-unknown`.
-            InputError: the terms break a rule.
+            InputError: `offer-template-unknown`, or the terms break a rule.
         """
 
     async def close_offers(self, offer_id: OfferId | None, reason: str) -> list[str]:
@@ -490,7 +491,8 @@ class Door(Protocol):
             StateError: `offer-unknown`.
         """
 
-    def status(self) -> StatusView: ...
+    def status(self) -> StatusView:
+        """This daemon at a glance."""
 
     def peers(self) -> list[PeerView]:
         """Every other member, by name."""
@@ -501,7 +503,8 @@ class Door(Protocol):
     def offers(self, *, own: bool) -> list[OfferView]:
         """Open offers in the federation, or with `own` all of this centre, by id."""
 
-    def jobs(self, query: JobQuery) -> list[JobView]: ...
+    def jobs(self, query: JobQuery) -> list[JobView]:
+        """The newest jobs that the query asks for, newest first."""
 
     def job(self, job_id: JobId) -> JobDetail:
         """Raises StateError `job-unknown`."""

@@ -150,7 +150,7 @@ class JobOptions:
     def _file_name(self, value: str, option: str, where: str) -> str:
         pattern = _line(value, option, where)
         used = re.findall(r"%(.?)", pattern)
-        strange = [letter for letter in used if letter not in ("j", "A", "x", "%")]
+        strange = [letter for letter in used if letter not in ("j", "A", "x")]
         if strange:
             raise InputError(
                 "script-option-value",
@@ -353,9 +353,8 @@ def check_request(request: JobRequest) -> None:
 
 def _check_files(request: JobRequest) -> None:
     for stream, name in (("stdout", request.stdout), ("stderr", request.stderr)):
-        expanded = expand_output_name(name, "x")
-        strange = re.search(r"%(?![j%])", name.replace("%%", ""))
-        if not is_file_name(expanded) or strange or expanded == request.script:
+        plain = name.replace("%j", "j")
+        if not is_file_name(plain) or "%" in plain or name == request.script:
             raise _impossible(
                 f"{stream} is {name!r}, which can't be its file", "name a plain file; %j is the job"
             )
@@ -378,14 +377,8 @@ def is_file_name(name: str) -> bool:
     return printable and "/" not in name and len(name.encode("utf-8", "replace")) <= 255
 
 
-def expand_output_name(pattern: str, job_id: str) -> str:
-    """The file name that a request's `stdout` or `stderr` means, once the job's id is known."""
-    return re.sub(r"%([j%])", lambda found: job_id if found[1] == "j" else "%", pattern)
-
-
 def _expand_name(pattern: str, name: str) -> str:
-    safe = re.sub(r"^\.+|[/\0\s]", "_", name).replace("%", "%%")
-    return re.sub(r"%(.)", lambda found: safe if found[1] == "x" else found[0], pattern)
+    return pattern.replace("%x", re.sub(r"^\.+|[/%\0\s]", "_", name))
 
 
 def parse_walltime_s(value: str, *, where: str) -> int:

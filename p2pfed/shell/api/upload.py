@@ -21,27 +21,8 @@ from p2pfed.core.limits import ARCHIVE_MEMBERS_MAX, PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError
 from p2pfed.shell.api.requests import REQUEST_BYTES_MAX
 from p2pfed.shell.jobscript import is_file_name
+from p2pfed.shell.members import check_member_path
 from p2pfed.store.files import disk_errors
-
-PATH_BYTES_MAX: Final = 1024
-"""A relative path in a payload."""
-
-
-def check_member_path(path: str) -> str:
-    """The relative path of an input if it stays in its folder.
-
-    Raises:
-        InputError: `upload-name`.
-    """
-    if len(path.encode("utf-8", "replace")) > PATH_BYTES_MAX or not all(
-        is_file_name(part) for part in path.split("/")
-    ):
-        raise InputError(
-            "upload-name",
-            f"{path!r} can't be the path of an input file",
-            remedy="use a relative path without . and .., in printable UTF-8",
-        )
-    return path
 
 
 class Upload:
@@ -98,7 +79,7 @@ class Upload:
         """Takes the next bytes of the body.
 
         Raises:
-            InputError: `upload-form`, `upload-name`, `upload-too-large`.
+            InputError: `upload-form`, `upload-name`, `upload-too-large`, `archive-path`.
             StorageError: `disk-full`, `disk-error`.
         """
         with disk_errors(self._folder):
