@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from tests.tidy.sources import REPOSITORY, functions, module_name, place, report, trees
 
@@ -55,48 +55,64 @@ def _code(node: ast.expr) -> str | None:
     return text if _CODE.match(text) else None
 
 
-def _raisers(package: tuple[tuple[Path, ast.Module], ...]) -> dict[Path, dict[str, str]]:
-    """Per file, what takes an error code first: the error classes, and helpers of that file.
+class Raise(NamedTuple):
+    """One place that raises (or returns) an error with a code."""
 
-    A helper is a function whose first parameter is called `code`; its class is the one that it
-    raises itself.
+    code: str
+    error_class: str
+    what: str
+    remedy: str
+    place: str
+
+
+def _text(node: ast.expr | None) -> str:
+    """The text of an expression, with an ellipsis for what is filled in later."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_text(part) for part in parts)
+        case None:
+            return ""
+    return "…"
+
+
+def _raisers(tree: ast.Module) -> dict[str, tuple[str, int]]:
+    """What takes an error code in a file: per callee, its error class and the argument's index.
+
+    Beside the error classes these are the file's helpers: functions with a parameter `code`, of
+    the class that they make an error of themselves.
     """
-    found: dict[Path, dict[str, str]] = {}
-    for path, tree in package:
-        found[path] = dict(ERRORS)
-        for function in functions(tree):
-            arguments = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
-            if arguments[:1] != ["code"]:
-                continue
-            for node in ast.walk(function):
-                match node:
-                    case ast.Call(func=ast.Name(id=name)) if name in ERRORS:
-                        found[path][function.name] = ERRORS[name]
+    found = {name: (shown, 0) for name, shown in ERRORS.items()}
+    for function in functions(tree):
+        arguments = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
+        if "code" not in arguments:
+            continue
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Name(id=name)) if name in ERRORS:
+                    found[function.name] = (ERRORS[name], arguments.index("code"))
     return found
 
 
-def _codes_in_use() -> tuple[dict[str, set[str]], dict[str, str]]:
-    """Per code, the error classes it is raised with; and where it is raised first."""
-    package = trees("p2pfed")
-    classes: dict[str, set[str]] = defaultdict(set)
-    places: dict[str, str] = {}
-    raisers = _raisers(package)
-    for path, tree in package:
+def raises() -> Iterator[Raise]:
+    """Every place in the package that makes an error with a code."""
+    for path, tree in trees("p2pfed"):
+        raisers = _raisers(tree)
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Call):
-                continue
-            match node.func:
-                case ast.Name(id=name) | ast.Attribute(attr=name):
-                    pass
+            match node:
+                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in raisers:
+                    error_class, index = raisers[name]
                 case _:
                     continue
-            first = node.args[0] if node.args else None
-            first = next((k.value for k in node.keywords if k.arg == "code"), first)
-            code = _code(first) if first is not None else None
-            if name in raisers[path] and code is not None:
-                classes[code].add(raisers[path][name])
-                places.setdefault(code, place(path, node))
-    return classes, places
+            given = dict(enumerate(node.args))
+            named = {k.arg: k.value for k in node.keywords}
+            code_node = named.get("code", given.get(index))
+            code = None if code_node is None else _code(code_node)
+            if code is not None:
+                what = _text(named.get("what", given.get(index + 1)))
+                remedy = _text(named.get("remedy"))
+                yield Raise(code, error_class, what, remedy, place(path, node))
 
 
 def _all_words() -> set[str]:
@@ -116,13 +132,12 @@ def _matches(code: str, pattern: str) -> bool:
 def test_the_errors_page_lists_every_code_with_its_class() -> None:
     page = (REFERENCE / "errors.md").read_text(encoding="utf-8")
     listed = {code: set(classes.split(", ")) for code, classes in _ROW.findall(page)}
-    classes, places = _codes_in_use()
     findings = [
-        f"{places[code]} raises {', '.join(sorted(used))} `{code}`"
-        for code, used in sorted(classes.items())
-        if not any(_matches(row, code) and used <= listed[row] for row in listed)
+        f"{found.place} | `{found.code}` | {found.error_class} | {found.what} | {found.remedy} |"
+        for found in sorted(raises())
+        if not any(_matches(row, found.code) and found.error_class in listed[row] for row in listed)
     ]
-    report(findings, "list code and class in docs/reference/errors.md")
+    report(findings, "add such a row, in order, to docs/reference/errors.md")
 
 
 def test_the_errors_page_lists_no_code_that_nothing_raises() -> None:
