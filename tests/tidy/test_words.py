@@ -17,8 +17,6 @@ BANNED_WORDS = {
     "XX" + "X": "say what is meant",
     "/wo" + "rk/": "a path of one machine; use a path relative to the repository",
     "/tmp/" + "plan": "a path of one machine",
-    "/ho" + "me/": "a path of one machine; use a neutral example such as /srv",
-    "/ro" + "ot/": "a path of one machine; use a neutral example such as /srv",
 }
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\\?r?\\?n?\s*[A-Za-z0-9+/=\s]{40,}")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
