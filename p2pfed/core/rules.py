@@ -66,9 +66,7 @@ def _rule(default: int, group: Group, number: int, low: int, high: int) -> int:
 
 def _check_range(name: str, value: object, low: int, high: int, where: str) -> None:
     if type(value) is not int:
-        raise InputError(
-            "rules-value-type", f"{name} is {value!r}, not an integer", where=where
-        )
+        raise InputError("rules-value-type", f"{name} is {value!r}, not an integer", where=where)
     if not low <= value <= high:
         raise InputError(
             "rules-value-range",
@@ -132,12 +130,8 @@ class ResourceClass:
                 f"unit {self.unit!r} is neither core nor gpu",
                 where=f"resource class {self.name}",
             )
-        _check_range(
-            "points_num", self.points_num, 1, PPM, f"resource class {self.name}"
-        )
-        _check_range(
-            "points_den", self.points_den, 1, PPM, f"resource class {self.name}"
-        )
+        _check_range("points_num", self.points_num, 1, PPM, f"resource class {self.name}")
+        _check_range("points_den", self.points_den, 1, PPM, f"resource class {self.name}")
 
     def amount(self, *, core_s: int, gpu_s: int) -> int:
         """What counts of a consumption: its core-seconds or its GPU-seconds."""
@@ -198,9 +192,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for field in RULE_FIELDS:
-            _check_range(
-                field.name, getattr(self, field.name), field.low, field.high, "rules"
-            )
+            _check_range(field.name, getattr(self, field.name), field.low, field.high, "rules")
         _check_names(self)
         _check_conflicts(self)
 
@@ -208,13 +200,7 @@ class Rules:
     def lease_max_ms(self) -> int:
         """The longest that a lease can run from its handover."""
         run_ms = self.walltime_max_s * 1_000
-        return (
-            self.fetch_ms
-            + self.queue_ms
-            + run_ms
-            + self.kill_grace_ms
-            + self.clock_error_ms
-        )
+        return self.fetch_ms + self.queue_ms + run_ms + self.kill_grace_ms + self.clock_error_ms
 
     def work_class(self, name: str) -> WorkClass | None:
         """The class of work of that name, or None."""
@@ -232,13 +218,9 @@ class Rules:
 
     def to_mapping(self) -> dict[str, object]:
         """The rules as people write them; `Rules.from_mapping` takes it back."""
-        mapping: dict[str, object] = {
-            f.name: getattr(self, f.name) for f in RULE_FIELDS
-        }
+        mapping: dict[str, object] = {f.name: getattr(self, f.name) for f in RULE_FIELDS}
         mapping["classes"] = [dataclasses.asdict(c) for c in self.classes]
-        mapping["resource_classes"] = [
-            dataclasses.asdict(c) for c in self.resource_classes
-        ]
+        mapping["resource_classes"] = [dataclasses.asdict(c) for c in self.resource_classes]
         return mapping
 
     @classmethod
@@ -264,9 +246,7 @@ class Rules:
         """The rules as a CBOR map, every rule explicit; equal rules give equal bytes."""
         wire: dict[int, CborItem] = {}
         for group in Group:
-            members = sorted(
-                (f.number, f.name) for f in RULE_FIELDS if f.group == group
-            )
+            members = sorted((f.number, f.name) for f in RULE_FIELDS if f.group == group)
             wire[int(group)] = {number: getattr(self, name) for number, name in members}
         wire[_CLASSES_KEY] = [[c.name, c.points, c.share_max_ppm] for c in self.classes]
         wire[_RESOURCE_CLASSES_KEY] = [
@@ -283,15 +263,11 @@ class Rules:
             InputError: `rules-form` for a missing or unknown key or a wrong type, else as
                 `from_mapping`.
         """
-        wire = _wire_map(
-            item, {*map(int, Group), _CLASSES_KEY, _RESOURCE_CLASSES_KEY}, "rules"
-        )
+        wire = _wire_map(item, {*map(int, Group), _CLASSES_KEY, _RESOURCE_CLASSES_KEY}, "rules")
         values: dict[str, object] = {}
         for group in Group:
             names = {f.number: f.name for f in RULE_FIELDS if f.group == group}
-            members = _wire_map(
-                wire[group], set(names), f"rules group {group.name.lower()}"
-            )
+            members = _wire_map(wire[group], set(names), f"rules group {group.name.lower()}")
             values.update((names[number], value) for number, value in members.items())
         values["classes"] = [
             {"name": name, "points": points, "share_max_ppm": share}
@@ -333,9 +309,7 @@ def _check_names(rules: Rules) -> None:
                 where=where,
             )
         if len(set(names)) != len(names):
-            raise InputError(
-                "rules-conflict", "two entries have the same name", where=where
-            )
+            raise InputError("rules-conflict", "two entries have the same name", where=where)
     points = [c.points for c in rules.classes]
     if any(a <= b for a, b in pairwise(points)):
         raise InputError(
@@ -386,29 +360,21 @@ def _refuse_unknown(mapping: Mapping[str, object], known: set[str], where: str) 
             )
 
 
-def _parse_tables(
-    value: object, where: str, table_class: Callable[..., T]
-) -> tuple[T, ...]:
+def _parse_tables(value: object, where: str, table_class: Callable[..., T]) -> tuple[T, ...]:
     """The classes that a list of tables describes."""
     fields = dataclasses.fields(cast("type[WorkClass]", table_class))
     known = {f.name for f in fields}
     required = {f.name for f in fields if f.default is dataclasses.MISSING}
     if not isinstance(value, list | tuple):
-        raise InputError(
-            "rules-value-type", f"{where} is not a list of tables", where=where
-        )
+        raise InputError("rules-value-type", f"{where} is not a list of tables", where=where)
     found: list[T] = []
     for table in value:
         if not isinstance(table, Mapping):
-            raise InputError(
-                "rules-value-type", f"{table!r} is not a table", where=where
-            )
+            raise InputError("rules-value-type", f"{table!r} is not a table", where=where)
         _refuse_unknown(table, known, where)
         missing = sorted(required - table.keys())
         if missing:
-            raise InputError(
-                "rules-value-type", f"an entry lacks {missing[0]}", where=where
-            )
+            raise InputError("rules-value-type", f"an entry lacks {missing[0]}", where=where)
         found.append(table_class(**table))
     return tuple(found)
 
@@ -429,15 +395,11 @@ def _wire_rows(item: CborItem, width: int, where: str) -> list[list[CborItem]]:
         raise InputError("rules-form", "not a list", where=where)
     rows = [row for row in item if type(row) is list and len(row) == width]
     if len(rows) != len(item):
-        raise InputError(
-            "rules-form", f"an entry is not a list of {width}", where=where
-        )
+        raise InputError("rules-form", f"an entry is not a list of {width}", where=where)
     return rows
 
 
 def _wire_unit(item: CborItem) -> str:
     if type(item) is not int or not 0 <= item < len(_UNITS):
-        raise InputError(
-            "rules-form", f"unknown unit {item!r}", where="resource_classes"
-        )
+        raise InputError("rules-form", f"unknown unit {item!r}", where="resource_classes")
     return _UNITS[item]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+
 from tests.tidy.sources import (
     PACKAGE,
     REPOSITORY,
@@ -54,10 +55,11 @@ def _referenced(tree: ast.Module) -> set[str]:
 def test_no_module_lies_about_unused() -> None:
     package = trees("p2pfed")
     entries = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    references = {path: _referenced(tree) for path, tree in package}
     findings = []
-    for path, _ in package:
+    for path in references:
         name = module_name(path)
-        used = any(name in _referenced(tree) for other, tree in package if other != path)
+        used = any(name in named for other, named in references.items() if other != path)
         if not (used or path.stem in {"__init__", "__main__"} or f'"{name}:' in entries):
             findings.append(place(path, 1))
     report(findings, "import it where it belongs, or delete it (tests alone don't count)")
