@@ -52,7 +52,7 @@ class InputError(P2pfedError):
 
 
 class StateError(P2pfedError):
-    """A request that is well formed but can't be met now (unknown job, closed offer, recovering)."""
+    """A well-formed request that can't be met now (unknown job, closed offer, recovering)."""
 
     exit_code = 3
 
