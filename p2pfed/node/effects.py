@@ -114,11 +114,15 @@ class NameHandover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerTransfer:
-    """Tell the peer that its `PayloadAsked` led to a Handover in `block_id`, or why it did not."""
+    """Tell the peer that its `PayloadAsked` led to a Handover in `block_id`, or why it did not.
+
+    `retry` tells it that asking again later may help; without it, an error is final.
+    """
 
     transfer: TransferId
     block_id: BlockId | None = None
     error: P2pfedError | None = None
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +166,7 @@ class SubmitNative:
 
     claim_id: ClaimId
     native_name: str
+    job_id: JobId
     job: Job
     begin_before_ms: int
     kill_at_ms: int
@@ -173,6 +178,7 @@ class WatchNative:
 
     claim_id: ClaimId
     native_name: str
+    job_id: JobId
     job: Job
     kill_at_ms: int
 

@@ -29,22 +29,10 @@ from p2pfed.core.waiting import SeqRange
 from p2pfed.errors import InputError, P2pfedError
 from p2pfed.node.effects import CloseLink, Dial, Effect, Note, Send, SendStored, StoredBlock
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
-from p2pfed.node.peers import (
-    ClockOffset,
-    GossipInput,
-    Holdings,
-    PeerLink,
-    PeerStatus,
-    unlinked,
-)
+from p2pfed.node.peers import ClockOffset, GossipInput, Holdings, PeerLink, PeerStatus, unlinked
+from p2pfed.protocol import limits
 from p2pfed.protocol.fetch import Fetcher
 from p2pfed.protocol.framing import frame_blocks
-from p2pfed.protocol.limits import (
-    ACTIVE_PEERS,
-    HELLO_TIMEOUT_MS,
-    PING_MS_MIN,
-    PINGS_MISSED_MAX,
-)
 from p2pfed.protocol.messages import Heads
 from p2pfed.protocol.session import (
     Answer,
@@ -84,12 +72,12 @@ class Gossip:
         rng: Chance,
         rules: Rules,
         *,
-        active_peers: int = ACTIVE_PEERS,
+        active_peers: int = limits.ACTIVE_PEERS,
     ) -> None:
         self._me = me
         self._federation = federation
         self._instance = rng.getrandbits(64)
-        self._ping_ms = max(PING_MS_MIN, rules.heartbeat_ms)
+        self._ping_ms = max(limits.PING_MS_MIN, rules.heartbeat_ms)
         self._fetcher = Fetcher()
         self._targets = Targets(me, rng, active_peers=active_peers)
         self._addresses: dict[CentreName, str] = {}
@@ -164,9 +152,7 @@ class Gossip:
     def misbehaved(self, link_id: LinkId, error: P2pfedError, now_ms: int) -> list[Effect]:
         """What the peer sent breaks a rule: its connection ends, it is left alone for a while."""
         link = self._links.get(link_id)
-        if link is None:
-            return []
-        return self._penalise(link, error, now_ms) + self._ask(now_ms)
+        return self._penalise(link, error, now_ms) + self._ask(now_ms) if link else []
 
     def shut_down(self, now_ms: int) -> list[Effect]:
         """Says goodbye to everybody."""
@@ -279,9 +265,8 @@ class Gossip:
         if code in _CALM:
             return effects
         self._errors[link.centre] = f"it says: {text} [{code}]"
-        fields = (("peer", str(link.centre)), ("code", code))
         text = f"{link.centre} closed the connection: {text} [{code}]"
-        return [*effects, Note(level=logging.WARNING, code="peer-left", text=text, fields=fields)]
+        return [*effects, _warning("peer-left", text, link.centre, code)]
 
     # What the node did
 
@@ -348,7 +333,7 @@ class Gossip:
             for centre in self._targets.due(now_ms)
         ]
         for link in list(self._links.values()):
-            if not link.session.ready and now_ms - link.since_ms >= HELLO_TIMEOUT_MS:
+            if not link.session.ready and now_ms - link.since_ms >= limits.HELLO_TIMEOUT_MS:
                 effects += self._give_up(link, now_ms, "protocol-hello-late", "it says nothing")
         for link_id in self._fetcher.expire(now_ms):
             link = self._links[LinkId(link_id)]
@@ -367,7 +352,7 @@ class Gossip:
         if self._links:
             times.append(self._next_ping_ms)
         times += [
-            link.since_ms + HELLO_TIMEOUT_MS
+            link.since_ms + limits.HELLO_TIMEOUT_MS
             for link in self._links.values()
             if not link.session.ready
         ]
@@ -386,7 +371,7 @@ class Gossip:
             if not link.session.ready:
                 continue
             data = link.session.ping(now_ms)
-            if link.session.pings_missed >= PINGS_MISSED_MAX:
+            if link.session.pings_missed >= limits.PINGS_MISSED_MAX:
                 effects += self._give_up(link, now_ms, "protocol-silent", "pings go unanswered")
                 continue
             data = link.announcement(self._heads, everything=True) + data
@@ -487,11 +472,10 @@ class Gossip:
         data = link.session.bye(error.code, error.what)
         effects = self._forget(link, now_ms)
         self._targets.penalise(link.centre, now_ms)
-        fields = (("peer", str(link.centre)), ("code", error.code))
         return [
             Send(link=link.id, data=data),
             CloseLink(link=link.id, error=error),
-            Note(level=logging.WARNING, code="peer-broke-protocol", text=str(error), fields=fields),
+            _warning("peer-broke-protocol", str(error), link.centre, error.code),
             *effects,
         ]
 
@@ -506,3 +490,8 @@ class Gossip:
         if all(other.centre != link.centre for other in self._links.values()):
             self._targets.down(link.centre, now_ms)
         return self._tell_linked() if was_ready else []
+
+
+def _warning(code: str, text: str, peer: CentreName, why: str) -> Note:
+    fields = (("peer", str(peer)), ("code", why))
+    return Note(level=logging.WARNING, code=code, text=text, fields=fields)

@@ -57,6 +57,7 @@ class Home:
         self._fetched: set[ClaimId] = set()
         self._hopeless: set[ClaimId] = set()
         self._forgotten: set[JobId] = set()
+        self._early: dict[ClaimId, list[PayloadAsked]] = {}
 
     # Users
 
@@ -136,6 +137,9 @@ class Home:
         job = self._ledger.live.job_of(entry.claim_id)
         if entry.claim is None or job is None:
             return
+        if entry.state is not ClaimState.CLAIMED:
+            for asked in self._early.pop(entry.claim_id, ()):
+                self.payload_asked(asked, turn)
         match entry.state:
             case ClaimState.CLAIMED:
                 self._keep_or_release(entry, job, entry.claim.claim_until_ms, turn)
@@ -177,7 +181,12 @@ class Home:
         entry = self._ledger.live.claims.get(event.claim_id)
         refusal = self._handover_refusal(entry, event.centre, turn.now_ms)
         if refusal is not None or entry is None:
-            turn.do(AnswerTransfer(transfer=event.transfer, error=refusal))
+            retry = refusal is not None and refusal.code == "transfer-clock"
+            turn.do(AnswerTransfer(transfer=event.transfer, error=refusal, retry=retry))
+            return
+        if entry.state is ClaimState.CLAIMED:
+            # The asking connection was faster than the block with the Accept.
+            self._early.setdefault(event.claim_id, []).append(event)
             return
         job = self._ledger.live.job_of(event.claim_id)
         if entry.phase is HomePhase.CLAIMED and job is not None:
@@ -208,7 +217,7 @@ class Home:
             return StateError(
                 "transfer-cancelled", f"the job of claim {entry.claim_id} is cancelled"
             )
-        if entry.state is ClaimState.LEASED:
+        if entry.state in (ClaimState.LEASED, ClaimState.CLAIMED):
             return None
         if entry.state is not ClaimState.ACCEPTED:
             return StateError(

@@ -327,6 +327,7 @@ class Host:
                 SubmitNative(
                     claim_id=entry.claim_id,
                     native_name=name,
+                    job_id=job.job_id,
                     job=job.job,
                     begin_before_ms=begin_before(
                         entry.lease_until_ms, job.job.walltime_s, self._rules
@@ -361,6 +362,7 @@ class Host:
                 WatchNative(
                     claim_id=entry.claim_id,
                     native_name=entry.host_side.native_name,
+                    job_id=job.job_id,
                     job=job.job,
                     kill_at_ms=kill_at(entry.lease_until_ms, self._rules),
                 )

@@ -199,8 +199,12 @@ class Node:
             admitted += admission.admitted
             if admission.lacks:
                 turn.effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
-            if any(fork.feed.centre == self.me.name for fork in admission.forks):
-                self.recovery.own_fork(turn)
+            if admission.dropped:
+                turn.effects += self.gossip.dropped(admission.dropped, now_ms)
+            for fork in admission.forks:
+                self.gossip.forked(fork.feed)
+                if fork.feed.centre == self.me.name:
+                    self.recovery.own_fork(turn)
         self._admitted(admitted, turn, event)
 
     def _admitted(self, blocks: Sequence[Block], turn: Turn, event: LinkBytes | None) -> None:
@@ -275,7 +279,8 @@ class Node:
         if isinstance(event, ResultAsked):
             self.host.result_asked(event, turn)
         elif not self.recovery.ready:
-            turn.do(AnswerTransfer(transfer=event.transfer, error=self.recovery.refuse()))
+            error = self.recovery.refuse()
+            turn.do(AnswerTransfer(transfer=event.transfer, error=error, retry=True))
         elif isinstance(event, PayloadAsked):
             self.home.payload_asked(event, turn)
         else:
