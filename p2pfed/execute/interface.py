@@ -5,18 +5,22 @@ The contract, which tests/conformance/executor.py checks on every executor:
 - `submit` is called after the Start record is durable, with a name that derives from the claim. A
   second `submit` of the same name never starts a second process: the executor finds the first.
 - Before the script runs, a wrapper checks `begin_before_ms` and creates the marker
-  `started-<claim>` exclusively in the claim's folder; if the marker exists, it exits. So of two
-  wrappers, or of a wrapper and a daemon that gave the job up, exactly one wins.
+  `control/started-<name>` exclusively in the claim's folder; if the marker exists, it exits. So of
+  two wrappers, or of a wrapper and a daemon that gave the job up, exactly one wins.
 - The batch system itself enforces the walltime and `kill_at_ms`, because the daemon may be down.
-- `cancel` ends the whole process tree; the end is seen by `poll`, not assumed.
-- `poll` answers for every name it is given. A job that the batch system does not know is
-  `NativeState.NOT_FOUND` only if the executor also took the start marker; a batch system that
-  can't be asked raises `ExecutorError(transient=True)` and no job changes state.
+- `cancel` ends the whole process tree; the end is seen by `poll`, not assumed. A name that was
+  cancelled before it was submitted never runs.
+- An ENDED or NOT_FOUND job stays so, with the same answer, as long as its folder is there.
+- `poll` answers for every name whose state can be told now, and never guesses. A job that the
+  batch system does not know is `NativeState.NOT_FOUND` only if the executor also took the start
+  marker; a batch system that can't be asked raises `ExecutorError(transient=True)` and no job
+  changes state.
 - All of it holds across a restart of the daemon: an executor keeps nothing in memory that it can't
   find again.
 
 Sizes and times: seconds, MiB and milliseconds since the epoch, as the names say. Methods may block
-on processes and files, not on the network; the shell calls them from a worker thread, one at a time.
+on processes and files, not on the network; the shell calls them from a worker thread, one at a
+time.
 """
 
 from __future__ import annotations
@@ -77,7 +81,8 @@ class NativeStatus:
     """What the batch system says of one native job.
 
     `started_ms` is set from RUNNING on; the rest only when ENDED. `outcome` CANCELLED means that
-    `cancel` ended it, TIMEOUT that the walltime did.
+    `cancel` ended it, TIMEOUT that the walltime did; after NOT_STARTED both times are equal.
+    `detail` is for people: why a job could not be run, or ended as it did; may be empty.
     """
 
     name: str
@@ -88,6 +93,7 @@ class NativeStatus:
     exit_code: int = 0
     signal: int = 0
     memory_mib_max: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +118,7 @@ class Executor(Protocol):
         """
 
     def poll(self, jobs: tuple[NativeJob, ...]) -> dict[str, NativeStatus]:
-        """The state of each job, by name.
+        """The state of each job, by name; one whose state can't be told now is left out.
 
         Raises:
             ExecutorError: the batch system can't be asked (transient).

@@ -1,0 +1,499 @@
+"""Jobs as plain processes of this machine: the executor that needs no batch system.
+
+Every job has a supervisor of its own (`p2pfed.execute.supervise`), a process that outlives the
+daemon. All that is known of a job stands in its folder; this class holds only settings:
+
+    work/                    the working directory and HOME: script, inputs, outputs
+    tmp/                     TMPDIR
+    control/job              the supervisor's orders
+    control/started-<name>   the start marker: who decides on this job, and since when
+    control/cancel           somebody asked for the end
+    control/status           how it ended
+    control/supervisor.log   what a supervisor had to complain about
+
+From these `poll` answers, in this order: a status notice: ENDED; a marker of a daemon: NOT_FOUND;
+a marker of a supervisor that is alive: RUNNING; one that is dead (killed, or the machine was
+restarted): what is left of the job is killed, a status NODE_FAILURE is written, ENDED; no marker:
+it is taken here and now, and if that succeeds the job is NOT_FOUND for good.
+
+Cores, GPUs and the number of jobs at a time are kept by whoever grants capacity (the daemon's
+books); wall time and memory by the supervisor. docs/explanation/execution.md tells the reasons and
+what is *not* promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from p2pfed.core.records import Outcome
+from p2pfed.errors import ExecutorError
+from p2pfed.execute import notices, processes
+from p2pfed.execute.interface import Capacity, NativeJob, NativeState, NativeStatus
+from p2pfed.execute.orders import Orders
+from p2pfed.execute.processes import Process
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}\Z")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_OWN_PREFIX: Final = "P2PFED_"
+_LAUNCH_TIMEOUT_S: Final = 60
+_KILL_WAIT_MS: Final = 2000
+_OVERDUE_MS: Final = 5000
+"""So long after `kill_at_ms` a supervisor that still lives is taken for stuck, and killed."""
+
+_LAUNCH: Final = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from p2pfed.execute.supervise import main; main(sys.argv[2])"
+)
+_PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A system account that jobs run as, in numbers."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+class LocalExecutor:
+    """Runs jobs as processes of this machine; implements `p2pfed.execute.interface.Executor`.
+
+    Args:
+        nodes, cores_per_node, gpus_per_node, memory_mib_per_node: what `capacity` answers and what
+            a job may ask for at most. Nodes are a way of counting here: all are this machine.
+        run_as: name of the account that jobs run as; None: the daemon's own, which lets guests'
+            jobs read whatever the daemon can, its key included.
+        grace_s: time between SIGTERM and SIGKILL.
+
+    Raises:
+        ExecutorError: `executor-account`: `run_as` is unknown, is root, or the daemon is not root.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: int,
+        cores_per_node: int,
+        gpus_per_node: int = 0,
+        memory_mib_per_node: int,
+        run_as: str | None = None,
+        grace_s: int = 10,
+    ) -> None:
+        self._capacity = Capacity(
+            nodes=nodes,
+            cores_per_node=cores_per_node,
+            gpus_per_node=gpus_per_node,
+            memory_mib_per_node=memory_mib_per_node,
+        )
+        self._account = None if run_as is None else _find_account(run_as)
+        self._grace_ms = grace_s * 1000
+
+    def capacity(self) -> Capacity:
+        """What the settings say."""
+        return self._capacity
+
+    def submit(self, job: NativeJob) -> None:
+        """Starts a supervisor for the job, unless one was started or the job was given up.
+
+        Returns when the start marker is durable.
+
+        Raises:
+            ExecutorError: not transient: `executor-name`, `executor-path`,
+                `executor-environment`, `executor-arguments`, `executor-too-large`,
+                `executor-folder`, `executor-closed-folder`; transient: `executor-disk`,
+                `executor-launch`.
+        """
+        self._check(job)
+        with _file_errors(job.folder):
+            if not (job.folder / "work").is_dir():
+                raise ExecutorError(
+                    "executor-folder",
+                    "there is no folder `work` to run in",
+                    where=str(job.folder),
+                    remedy="put the script and its inputs there before submitting",
+                )
+            control = _make_control(job)
+            if _marker(job) is not None or _status(job) is not None:
+                return
+            self._prepare(job)
+            orders = self._orders(job).encode()
+            temporary = control / f"job.{os.getpid()}.{os.urandom(6).hex()}"
+            temporary.write_bytes(orders)
+            temporary.replace(control / "job")
+            _launch(control)
+
+    def poll(self, jobs: tuple[NativeJob, ...]) -> dict[str, NativeStatus]:
+        """The state of each job, read from its folder.
+
+        A job whose own folder can't be read or written now is left out.
+
+        Raises:
+            ExecutorError: `executor-disk` (transient): that holds for every job.
+        """
+        found: dict[str, NativeStatus] = {}
+        failure: ExecutorError | None = None
+        for job in jobs:
+            try:
+                found[job.name] = self._poll(job)
+            except ExecutorError as error:
+                failure = error
+        if failure is not None and not found:
+            raise failure
+        return found
+
+    def cancel(self, job: NativeJob) -> None:
+        """Leaves the notice `cancel` and wakes the supervisor; final, whatever comes later.
+
+        Raises:
+            ExecutorError: `executor-disk` (transient).
+        """
+        with _file_errors(job.folder):
+            if not job.folder.is_dir():
+                return
+            control = _make_control(job)
+            notices.post(str(control / "cancel"), {"at_ms": str(_now_ms())})
+            supervisor = _supervisor(_marker(job) or {})
+            if supervisor is not None:
+                processes.send(supervisor, signal.SIGUSR1)
+
+    def _poll(self, job: NativeJob) -> NativeStatus:
+        with _file_errors(job.folder):
+            status = _status(job)
+            if status is not None:
+                return status
+            marker = _marker(job)
+            if marker is None:
+                control = _make_control(job)
+                fields = {"holder": "daemon", "at_ms": str(_now_ms())}
+                if notices.take_marker(str(control), job.name, fields):
+                    return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
+                marker = _marker(job) or {}
+            if marker.get("holder") == "daemon":
+                return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
+            supervisor = _supervisor(marker)
+            if supervisor is not None and _now_ms() >= job.kill_at_ms + _OVERDUE_MS:
+                _kill_with_tree(supervisor)
+                supervisor = _supervisor(marker)
+            running = NativeStatus(
+                name=job.name, state=NativeState.RUNNING, started_ms=_number(marker, "at_ms")
+            )
+            if supervisor is not None:
+                return running
+            # It may have written its status between our two looks.
+            return _status(job) or self._bury(job, marker) or running
+
+    def _bury(self, job: NativeJob, marker: dict[str, str]) -> NativeStatus | None:
+        """Ends a job whose supervisor is dead; None while something of it is still alive."""
+        if marker.get("boot") == processes.boot_id():
+            tag = processes.tag(_number(marker, "pid"), _number(marker, "start_ticks")).encode()
+            left = _find_leftovers(tag)
+            processes.kill_all(lambda: _find_leftovers(tag))
+            if not all(processes.await_end(process, _KILL_WAIT_MS) for process in left):
+                return None
+        started_ms = _number(marker, "at_ms")
+        notices.post(
+            str(job.folder / "control" / "status"),
+            {
+                "outcome": "node-failure",
+                "started_ms": str(started_ms),
+                "ended_ms": str(max(started_ms, min(_now_ms(), job.kill_at_ms))),
+                "detail": "its supervisor was killed, or the machine was restarted",
+            },
+        )
+        return _status(job)
+
+    def _check(self, job: NativeJob) -> None:
+        """Refuses what can't be run as it stands."""
+        if not _NAME.match(job.name):
+            raise ExecutorError("executor-name", f"{job.name!r} can't name a job")
+        for path in (job.script, job.stdout, job.stderr):
+            parts = PurePosixPath(path).parts
+            if not parts or path.startswith("/") or ".." in parts or not _is_text(path):
+                raise ExecutorError(
+                    "executor-path",
+                    f"{path!r} is not a file name inside the job's folder",
+                    remedy="use a relative path without `..`",
+                )
+        for name, value in job.environment:
+            if not _VARIABLE.match(name) or name.startswith(_OWN_PREFIX) or not _is_text(value):
+                raise ExecutorError(
+                    "executor-environment",
+                    f"the environment variable {name!r} can't be set",
+                    remedy=f"use letters, digits and _, and leave {_OWN_PREFIX}* alone",
+                )
+        if not all(map(_is_text, job.arguments)):
+            raise ExecutorError("executor-arguments", "an argument holds NUL or a lone surrogate")
+        ours = self._capacity
+        wanted = (job.nodes, job.cores_per_node, job.gpus_per_node, job.memory_mib_per_node)
+        largest = (
+            ours.nodes,
+            ours.cores_per_node,
+            ours.gpus_per_node,
+            ours.memory_mib_per_node,
+        )
+        if any(want > have for want, have in zip(wanted, largest, strict=True)):
+            raise ExecutorError(
+                "executor-too-large",
+                f"nodes, cores, GPUs and MiB per node {wanted} exceed this machine's {largest}",
+                remedy="make no offer larger than the [executor] section of centre.toml",
+            )
+
+    def _prepare(self, job: NativeJob) -> None:
+        """Makes the temporary folder, and gives work and tmp to the account."""
+        temporary = job.folder / "tmp"
+        temporary.mkdir(mode=0o700, exist_ok=True)
+        account = self._account
+        if account is None:
+            return
+        job.folder.chmod(0o711)
+        closed = [p for p in job.folder.absolute().parents if not _may_pass(account, p.stat())]
+        if closed:
+            raise ExecutorError(
+                "executor-closed-folder",
+                f"the account {account.name!r} can't pass through {str(closed[0])!r}",
+                where=str(job.folder),
+                remedy=f"chmod o+x {' '.join(map(str, closed))}",
+            )
+        for top in (job.folder / "work", temporary):
+            for _, folders, files, folder_fd in os.fwalk(top):
+                os.fchown(folder_fd, account.uid, account.gid)
+                for name in (*folders, *files):
+                    os.chown(
+                        name, account.uid, account.gid, dir_fd=folder_fd, follow_symlinks=False
+                    )
+
+    def _orders(self, job: NativeJob) -> Orders:
+        account = self._account
+        numbers = ""
+        if account is not None:
+            numbers = f"{account.uid}:{account.gid}:{','.join(map(str, account.groups))}"
+        return Orders(
+            name=job.name,
+            work=str(job.folder.absolute() / "work"),
+            script=job.script,
+            arguments=job.arguments,
+            environment=tuple(f"{k}={v}" for k, v in self._environment(job).items()),
+            stdout=job.stdout,
+            stderr=job.stderr,
+            account=numbers,
+            walltime_ms=job.walltime_s * 1000,
+            grace_ms=self._grace_ms,
+            begin_before_ms=job.begin_before_ms,
+            kill_at_ms=job.kill_at_ms,
+            memory_bytes_max=(job.memory_mib_per_node * job.nodes) << 20,
+        )
+
+    def _environment(self, job: NativeJob) -> dict[str, str]:
+        """The whole environment of the script; nothing comes from the daemon's own."""
+        folder = job.folder.absolute()
+        user = self._account.name if self._account else _own_name()
+        return {
+            "PATH": _PATH,
+            "HOME": str(folder / "work"),
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(folder / "tmp"),
+            "OMP_NUM_THREADS": str(job.cores_per_node),
+            **dict(job.environment),
+            "P2PFED_JOB_ID": job.name,
+            "P2PFED_NODES": str(job.nodes),
+            "P2PFED_CORES": str(job.cores_per_node),
+            "P2PFED_GPUS": str(job.gpus_per_node),
+            "P2PFED_MEMORY_MIB": str(job.memory_mib_per_node),
+            "P2PFED_WALLTIME_S": str(job.walltime_s),
+        }
+
+
+def this_machine() -> Capacity:
+    """One node with the cores that this process may use and all memory; no GPUs."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Capacity(
+        nodes=1,
+        cores_per_node=len(os.sched_getaffinity(0)),
+        gpus_per_node=0,
+        memory_mib_per_node=memory_bytes >> 20,
+    )
+
+
+def _find_account(name: str) -> Account:
+    remedy = "set run_as to an unprivileged system account made for guests' jobs"
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise ExecutorError(
+            "executor-account", f"there is no account {name!r} on this machine", remedy=remedy
+        ) from None
+    if entry.pw_uid == 0:
+        raise ExecutorError("executor-account", f"{name!r} is root", remedy=remedy)
+    if os.geteuid() != 0:
+        raise ExecutorError(
+            "executor-account",
+            f"only a daemon that runs as root can run jobs as {name!r}",
+            remedy="start the daemon as root, or leave run_as out",
+        )
+    groups = tuple(sorted(set(os.getgrouplist(name, entry.pw_gid))))
+    return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups)
+
+
+def _may_pass(account: Account, folder: os.stat_result) -> bool:
+    """True if the account may search the folder, as the kernel judges without ACLs."""
+    if folder.st_uid == account.uid:
+        return bool(folder.st_mode & stat.S_IXUSR)
+    if folder.st_gid in account.groups:
+        return bool(folder.st_mode & stat.S_IXGRP)
+    return bool(folder.st_mode & stat.S_IXOTH)
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _make_control(job: NativeJob) -> Path:
+    control = job.folder / "control"
+    if not control.is_dir():
+        control.mkdir(mode=0o700, parents=True, exist_ok=True)
+        notices.sync_folder(str(job.folder))
+    return control
+
+
+def _marker(job: NativeJob) -> dict[str, str] | None:
+    return notices.read(str(job.folder / "control" / f"started-{job.name}"))
+
+
+def _status(job: NativeJob) -> NativeStatus | None:
+    fields = notices.read(str(job.folder / "control" / "status"))
+    if fields is None:
+        return None
+    try:
+        outcome = Outcome[fields.get("outcome", "").upper().replace("-", "_")]
+    except KeyError:
+        outcome = Outcome.NODE_FAILURE
+    return NativeStatus(
+        name=job.name,
+        state=NativeState.ENDED,
+        started_ms=_number(fields, "started_ms"),
+        ended_ms=_number(fields, "ended_ms"),
+        outcome=outcome,
+        exit_code=_number(fields, "exit_code"),
+        signal=_number(fields, "signal"),
+        memory_mib_max=_number(fields, "memory_mib_max"),
+        detail=fields.get("detail", ""),
+    )
+
+
+def _supervisor(marker: dict[str, str]) -> Process | None:
+    """The process that holds this marker, if it is alive."""
+    pid = _number(marker, "pid")
+    start_ticks = _number(marker, "start_ticks")
+    if pid and processes.is_alive(pid, start_ticks, marker.get("boot", "")):
+        return processes.look_up(pid)
+    return None
+
+
+def _kill_with_tree(supervisor: Process) -> None:
+    processes.kill_all(lambda: [supervisor, *processes.descendants(supervisor.pid)])
+    processes.await_end(supervisor, _KILL_WAIT_MS)
+
+
+def _find_leftovers(tag: bytes) -> list[Process]:
+    """Living processes that carry a supervisor's tag, and all in their sessions.
+
+    A session of a job holds only what the job started, so that a process which cleared its
+    environment is found through one that did not.
+    """
+    alive = [process for process in processes.list_processes() if not process.is_dead]
+    tagged = {p.pid: p for p in alive if processes.environment_has(p.pid, tag)}
+    sessions = {process.session for process in tagged.values()}
+    return [p for p in alive if p.pid in tagged or p.session in sessions]
+
+
+def _launch(control: Path) -> None:
+    """Starts a supervisor; returns when the start marker is taken, by it or another."""
+    log = control / "supervisor.log"
+    command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _LAUNCH, _PACKAGE_ROOT]
+    with log.open("ab") as errors:
+        try:
+            # The new session keeps the terminal's signals away; the supervisor forks off anyway.
+            process = subprocess.Popen(
+                [*command, str(control.absolute())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd="/",
+                env={"PATH": _PATH, "LANG": "C.UTF-8"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _launch_failed(f"{sys.executable}: {error.strerror}", control) from error
+    try:
+        code = process.wait(_LAUNCH_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise _launch_failed(f"not ready after {_LAUNCH_TIMEOUT_S} s", control) from None
+    if code != 0:
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+        raise _launch_failed(lines[-1] if lines else f"exit code {code}", control)
+
+
+def _launch_failed(why: str, control: Path) -> ExecutorError:
+    return ExecutorError(
+        "executor-launch",
+        f"the supervisor did not start: {why}",
+        where=str(control),
+        remedy="free disk space, memory or processes; it is tried again",
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    """Turns errors of the file system into `executor-disk`."""
+    try:
+        yield
+    except OSError as error:
+        raise ExecutorError(
+            "executor-disk",
+            f"{error.filename or folder}: {error.strerror}",
+            where=str(folder),
+            remedy="free disk space or repair the permissions; it is tried again",
+            transient=True,
+        ) from error
+
+
+def _is_text(text: str) -> bool:
+    """True if the text can be an argument or a variable of a process."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def _number(fields: dict[str, str], key: str) -> int:
+    """A natural number of a notice; 0 if it is missing or damaged."""
+    text = fields.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
