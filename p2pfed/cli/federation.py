@@ -1,0 +1,204 @@
+"""Commands about the federation as this daemon sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pfed.cli.session import Session, daemon_options, json_option, pass_session, print_json
+from p2pfed.cli.tables import (
+    print_fields,
+    print_table,
+    short,
+    show_balance,
+    show_duration,
+    show_list,
+    show_mib,
+    show_time,
+)
+
+if TYPE_CHECKING:
+    from p2pfed.shell.door import BalanceView, OfferView, StatusView
+
+
+@click.command()
+@json_option
+@daemon_options
+@pass_session
+def status(session: Session, *, as_json: bool) -> None:
+    """Show how this centre's daemon is doing."""
+    with session.client() as client:
+        found = client.status()
+    if as_json:
+        print_json(found)
+        return
+    print_fields(_status_fields(found))
+    for warning in found["warnings"]:
+        click.echo(f"warning: {warning}")
+
+
+def _status_fields(found: StatusView) -> list[tuple[str, object]]:
+    offset = found["clock_offset_ms"]
+    head = found["seq_num"]
+    counts = [f"{count} {state}" for state, count in found["jobs"].items() if count]
+    hosted = [f"{count} {state}" for state, count in found["hosted"].items() if count]
+    return [
+        ("centre", found["centre"]),
+        ("federation", f"{found['federation']} ({short(found['federation_id'])})"),
+        ("running for", show_duration(found["now_ms"] - found["started_ms"])),
+        ("version", f"{found['version']}, rules {found['rules_version']}"),
+        ("state", "recovering" if found["recovering"] else "paused" if found["paused"] else "ok"),
+        ("peers", f"{found['peers_linked']} of {found['members'] - 1} connected"),
+        (
+            "clock",
+            ("trusted" if found["clock_trusted"] else "NOT trusted")
+            + ("" if offset is None else f", {offset:+} ms to its peers"),
+        ),
+        ("ledger", f"{found['blocks']} blocks, {found['blocks_pending']} waiting"),
+        ("own feed", "nothing yet" if head is None else f"block {head}, epoch {found['epoch']}"),
+        ("round", f"{found['round']}, view {short(found['view_digest'])}"),
+        ("offers open", found["offers_open"]),
+        ("own jobs", show_list(counts, empty="none")),
+        ("guests", show_list(hosted, empty="none")),
+    ]
+
+
+@click.command()
+@json_option
+@daemon_options
+@pass_session
+def peers(session: Session, *, as_json: bool) -> None:
+    """List the other centres and the connections to them."""
+    with session.client() as client:
+        found = client.peers()
+        now_ms = 0 if as_json else client.status()["now_ms"]
+    if as_json:
+        print_json({"peers": found})
+        return
+    print_table(
+        ("CENTRE", "ADDRESS", "LINK", "HEARD", "BEHIND>", "CLOCK>", "ERROR"),
+        (
+            (
+                peer["centre"],
+                peer["address"],
+                ("to it" if peer["outbound"] else "from it") if peer["linked"] else "no",
+                "never"
+                if peer["heard_ms"] is None
+                else f"{show_duration(max(0, now_ms - peer['heard_ms']))} ago",
+                peer["lacks_blocks"],
+                None if peer["offset_ms"] is None else f"{peer['offset_ms']:+} ms",
+                peer["error"] or "",
+            )
+            for peer in found
+        ),
+        empty="this federation has no other centre",
+    )
+
+
+@click.command()
+@json_option
+@daemon_options
+@pass_session
+def members(session: Session, *, as_json: bool) -> None:
+    """List the centres of the federation and their keys."""
+    with session.client() as client:
+        found = client.members()
+    if as_json:
+        print_json({"members": found})
+        return
+    print_table(
+        ("CENTRE", "STATE", "CREDIT LINE>", "PUBLIC KEY"),
+        ((m["centre"], m["state"], m["credit_line"], m["public_key"]) for m in found),
+        empty="no members",
+    )
+
+
+@click.command()
+@json_option
+@daemon_options
+@pass_session
+def offers(session: Session, *, as_json: bool) -> None:
+    """List all capacity that is on offer in the federation."""
+    with session.client() as client:
+        found = client.offers()
+    if as_json:
+        print_json({"offers": found})
+    else:
+        print_offers(found, empty="no centre offers capacity now")
+
+
+def print_offers(found: Sequence[OfferView], *, empty: str) -> None:
+    """The table of offers, for `offers` and `offer list`."""
+    print_table(
+        ("OFFER", "HOST", "NAME", "CLASS", "STATE", "FREE>", "OF>", "GPUS>", "MEMORY>", "LONGEST>",
+         "UNTIL", "FOR"),
+        (
+            (
+                offer["offer_id"],
+                offer["host"],
+                offer["name"],
+                offer["resource_class"],
+                "closed" if not offer["open"] else "open" if offer["live"] else "not heard",
+                f"{offer['free_cores']} cores",
+                f"{offer['nodes']} x {offer['cores_per_node']}",
+                f"{offer['free_gpus']} of {offer['nodes'] * offer['gpus_per_node']}",
+                show_mib(offer["memory_mib_per_node"]),
+                show_duration(offer["walltime_max_s"] * 1000),
+                show_time(offer["until_ms"]) if offer["until_ms"] else "closed",
+                _conditions(offer),
+            )
+            for offer in found
+        ),
+        empty=empty,
+    )  # fmt: skip
+
+
+def _conditions(offer: OfferView) -> str:
+    parts = [
+        show_list(offer["allow"], empty=""),
+        *(f"not {centre}" for centre in offer["deny"]),
+        show_list(offer["classes"], empty=""),
+        *(f"data {name}" for name in offer["data_classes"]),
+        *(f"has {name}" for name in offer["features"]),
+    ]
+    return show_list((part for part in parts if part), empty="all")
+
+
+@click.command()
+@json_option
+@daemon_options
+@pass_session
+def balance(session: Session, *, as_json: bool) -> None:
+    """Show what each centre has given and taken."""
+    with session.client() as client:
+        found = client.balance()
+    if as_json:
+        print_json({"balances": found})
+        return
+    print_table(
+        ("CENTRE", "BALANCE>", "GIVEN>", "TAKEN>", "NOW IN USE>", "CREDIT LINE>", "IN ALL"),
+        (
+            (
+                row["centre"],
+                show_balance(row["balance"]),
+                row["contribution"],
+                row["usage"],
+                row["committed"],
+                row["credit_line"],
+                _amounts(row),
+            )
+            for row in found
+        ),
+        empty="no members",
+    )
+
+
+def _amounts(row: BalanceView) -> str:
+    return show_list(
+        f"{amount['resource_class']}: gave {amount['delivered']},"
+        f" took {amount['consumed']} {amount['unit']}-s"
+        for amount in row["amounts"]
+        if amount["delivered"] or amount["consumed"]
+    )
