@@ -13,10 +13,13 @@ need fits the *room*: what will be free at that start, less this and the earlier
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 from p2pfed.core.ids import JobId
 from p2pfed.core.matching_fit import Amount, OfferState, covers
+
+_Columns = tuple[list[int], list[int], list[int], list[int]]
 
 
 class Reservation(NamedTuple):
@@ -36,8 +39,8 @@ class Books:
     """
 
     __slots__ = (
+        "_back",
         "_ends",
-        "_released",
         "cores",
         "gpus",
         "held_cores",
@@ -52,8 +55,8 @@ class Books:
         self.held_cores = offer.held_cores
         self.returns = [(part.ends_ms, part.amount) for part in offer.running]
         self.reservations: tuple[Reservation, ...] = ()
-        self._ends: list[int] | None = None
-        self._released: list[list[int]] = []
+        self._ends: list[int] = []  # empty: to be made from `returns`
+        self._back: _Columns = ([], [], [], [])
 
     @property
     def free(self) -> Amount:
@@ -67,7 +70,7 @@ class Books:
         self.gpus -= amount.gpus
         self.memory_mib -= amount.memory_mib
         self.returns.append((ends_ms, amount))
-        self._ends = None
+        self._ends = []
 
     def passes(self, need: Amount, ends_ms: int) -> bool:
         """True if a job that fits what is free delays no reservation."""
@@ -86,14 +89,23 @@ class Books:
         The earliest of the known returns by which enough is back. It may lie before the cut, if
         a host has not yet said that something has ended.
         """
-        ends, released = self._profile()
-        wanted = _minus(need, self.free)
+        nodes, cores, gpus, memory_mib = need
         for reservation in self.reservations:
-            wanted = _plus(wanted, reservation.need._replace(nodes=0))
+            _, kept_cores, kept_gpus, kept_memory_mib = reservation.need
+            cores += kept_cores
+            gpus += kept_gpus
+            memory_mib += kept_memory_mib
+        ends = self._ends or self._line_up()
+        back_nodes, back_cores, back_gpus, back_memory = self._back
         first = 0
-        for column, amount in zip(released, wanted, strict=True):
-            if amount > 0:
-                first = max(first, bisect_left(column, amount))
+        if cores > self.cores:
+            first = bisect_left(back_cores, cores - self.cores)
+        if memory_mib > self.memory_mib:
+            first = max(first, bisect_left(back_memory, memory_mib - self.memory_mib))
+        if gpus > self.gpus:
+            first = max(first, bisect_left(back_gpus, gpus - self.gpus))
+        if nodes > self.nodes:
+            first = max(first, bisect_left(back_nodes, nodes - self.nodes))
         return ends[first] if first < len(ends) else None
 
     def reserve(self, job_id: JobId, starts_ms: int, need: Amount) -> None:
@@ -102,25 +114,23 @@ class Books:
 
     def _free_at(self, time_ms: int) -> Amount:
         """What is free once all is back that is surely back by then."""
-        ends, released = self._profile()
-        count = bisect_right(ends, time_ms)
+        count = bisect_right(self._ends or self._line_up(), time_ms)
         if not count:
             return self.free
-        return _plus(self.free, Amount(*(column[count - 1] for column in released)))
+        return _plus(self.free, Amount(*(column[count - 1] for column in self._back)))
 
-    def _profile(self) -> tuple[list[int], list[list[int]]]:
-        """Ends, ascending, and per resource how much has come back by each."""
-        if self._ends is None:
-            self.returns.sort()
-            self._ends = [end for end, _ in self.returns]
-            self._released = []
-            for resource in range(4):
-                total, column = 0, []
-                for _, amount in self.returns:
-                    total += amount[resource]
-                    column.append(total)
-                self._released.append(column)
-        return self._ends, self._released
+    def _line_up(self) -> list[int]:
+        """The ends, ascending, and in `_back` how much of each resource is back by each."""
+        self.returns.sort()
+        self._ends = [end for end, _ in self.returns]
+        amounts = [amount for _, amount in self.returns]
+        self._back = (
+            list(accumulate(amount.nodes for amount in amounts)),
+            list(accumulate(amount.cores for amount in amounts)),
+            list(accumulate(amount.gpus for amount in amounts)),
+            list(accumulate(amount.memory_mib for amount in amounts)),
+        )
+        return self._ends
 
 
 def _plus(a: Amount, b: Amount) -> Amount:

@@ -102,7 +102,10 @@ def capacity_of(terms: PerNode, nodes: int) -> Amount:
 
 def amount_of(job: PerNode) -> Amount:
     """What a job holds of an offer while it is claimed: no node whole, so `nodes` is 0."""
-    return capacity_of(job, job.nodes)._replace(nodes=0)
+    nodes = job.nodes
+    return Amount(
+        0, nodes * job.cores_per_node, nodes * job.gpus_per_node, nodes * job.memory_mib_per_node
+    )
 
 
 def need_of(job: PerNode) -> Amount:

@@ -32,6 +32,9 @@ _STEPS: Final = (
 _FEW: Final = 8
 """Up to so many candidates are compared one by one instead of walking the ordered list."""
 
+_NEVER: Final = 1 << 64
+"""The window of an offer that is open until closed."""
+
 Conditions = tuple[object, ...]
 
 
@@ -170,6 +173,8 @@ class OfferIndex:
             ordered.sort()
         self._first_ends.sort()
         self._first_end = {number: ends_ms for ends_ms, number in self._first_ends}
+        slack_ms = end_ms(0, 0, self._rules)
+        self._last_end = [o.until_ms - slack_ms if o.until_ms else _NEVER for o in offers]
 
     def _longest_s(self, offer: OfferState) -> int:
         """The longest walltime that the offer takes at the cut."""
@@ -340,14 +345,18 @@ class OfferIndex:
         mask &= self._reservable
         if not mask:
             return None
+        bits, books, last_end = self._bits, self.books, self._last_end
+        run_ms = shape.walltime_s * 1_000
         best: tuple[int, int] | None = None
-        for first_ms, number in self._first_ends:
+        for first_ms, number in self._by_first_end(mask):
             if best is not None and first_ms > best[0]:
                 break
-            if not self._bits[number] & mask or self._over_cap(number, shape, need[1]):
+            if not bits[number] & mask or first_ms + run_ms > last_end[number]:
                 continue
-            starts_ms = self.books[number].start_of(need)
-            if starts_ms is None or not self._ends_in_window(number, shape, starts_ms):
+            if self._capped and self._over_cap(number, shape, need[1]):
+                continue
+            starts_ms = books[number].start_of(need)
+            if starts_ms is None or max(starts_ms, self._cut_ms) + run_ms > last_end[number]:
                 continue
             if best is None or (starts_ms, number) < best:
                 best = starts_ms, number
@@ -362,10 +371,11 @@ class OfferIndex:
             del self._first_ends[bisect_left(self._first_ends, (ends_ms, number))]
         return number
 
-    def _ends_in_window(self, number: int, shape: Shape, starts_ms: int) -> bool:
-        until_ms = self.offers[number].until_ms
-        starts_ms = max(starts_ms, self._cut_ms)
-        return not until_ms or end_ms(starts_ms, shape.walltime_s, self._rules) <= until_ms
+    def _by_first_end(self, mask: int) -> Iterable[tuple[int, int]]:
+        """At least the reservable offers in `mask`, in the order of their first return."""
+        if mask.bit_count() > _FEW:
+            return self._first_ends
+        return sorted((self._first_end[number], number) for number in bits_of(mask))
 
 
 def _mark(masks: dict[str, int], names: Iterable[str], bit: int) -> None:
