@@ -32,6 +32,9 @@ from p2pfed.core.limits import HEADER_BYTES_MAX
 from p2pfed.errors import InputError
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}\Z")
+# No controls, line ends or bidirectional overrides. Named by code point: `str.isprintable` follows
+# the Unicode version of the Python in use, and nodes would differ.
+_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z")
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,200}):[0-9]{1,5}\Z")
 
 U16 = integer("u16", 0, 65535)
@@ -43,7 +46,7 @@ HEADER = byte_string("cose-header", 1, HEADER_BYTES_MAX)
 BALANCE = integer("balance", -1_000_000, 1_000_000)
 DIGEST = byte_string("digest", 32, 32)
 WORD = text("word", lambda value: _WORD.match(value) is not None)
-LINE = text("line", lambda value: value.isprintable())
+LINE = text("line", lambda value: _LINE.match(value) is not None)
 ADDRESS = text("address", lambda value: _ADDRESS.match(value) is not None)
 CENTRE = text("centre", lambda value: CENTRE_NAME.match(value) is not None)
 WORDS = sequence_of("words", WORD)

@@ -68,6 +68,7 @@ class OfferEntry:
 
     @property
     def host(self) -> CentreName:
+        """The centre that offers."""
         return self.offer_id.centre
 
 
@@ -108,6 +109,7 @@ class ClaimEntry:
 
     @property
     def home(self) -> CentreName:
+        """The centre whose job it is."""
         return self.claim_id.centre
 
     @property
@@ -119,6 +121,7 @@ class ClaimEntry:
 
     @property
     def state(self) -> ClaimState:
+        """What the claim is, by both sides."""
         return JOINT[self.phase, self.host_side.phase]
 
     @property

@@ -9,11 +9,18 @@ one. The order carries the durability rule: `StoreBlocks` stands before every `S
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId
 from p2pfed.core.records import Job
 from p2pfed.errors import P2pfedError
 from p2pfed.node.events import LinkId, RequestId, TransferId
+
+DEBUG: Final = 10
+INFO: Final = 20
+WARNING: Final = 30
+ERROR: Final = 40
+"""Levels of a `Note`: the numbers of Python's logging, which pure code does not import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +215,7 @@ class ForgetPayload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something a person may want to know; the shell logs it. `level` as in `logging`."""
+    """Something a person may want to know; the shell logs it. `level` is one of those above."""
 
     level: int
     code: str

@@ -90,12 +90,16 @@ class SubmitJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelJob:
+    """A user wants a job of ours not to run (any more)."""
+
     request: RequestId
     job_id: JobId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOffer:
+    """An administrator makes capacity available."""
+
     request: RequestId
     offer: Offer
 
@@ -184,6 +188,8 @@ class NativeQueued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeRunning:
+    """The native job runs since `started_ms` by the batch system's clock."""
+
     claim_id: ClaimId
     started_ms: int
 

@@ -19,7 +19,6 @@ an argument; all peers are pinged together once in a heartbeat, and nothing else
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -27,7 +26,16 @@ from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import SeqRange
 from p2pfed.errors import InputError, P2pfedError
-from p2pfed.node.effects import CloseLink, Dial, Effect, Note, Send, SendStored, StoredBlock
+from p2pfed.node.effects import (
+    WARNING,
+    CloseLink,
+    Dial,
+    Effect,
+    Note,
+    Send,
+    SendStored,
+    StoredBlock,
+)
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.peers import ClockOffset, GossipInput, Holdings, PeerLink, PeerStatus, unlinked
 from p2pfed.protocol import limits
@@ -494,4 +502,4 @@ class Gossip:
 
 def _warning(code: str, text: str, peer: CentreName, why: str) -> Note:
     fields = (("peer", str(peer)), ("code", why))
-    return Note(level=logging.WARNING, code=code, text=text, fields=fields)
+    return Note(level=WARNING, code=code, text=text, fields=fields)

@@ -12,8 +12,6 @@ here:
 
 from __future__ import annotations
 
-import logging
-
 from p2pfed.core.ids import CentreName, ClaimId, JobId
 from p2pfed.core.lifecycle import (
     ClaimState,
@@ -27,7 +25,14 @@ from p2pfed.core.registers import ClaimEntry, JobEntry
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.deadlines import Deadlines
-from p2pfed.node.effects import AnswerTransfer, FetchResult, ForgetPayload, Reply, SendPayload
+from p2pfed.node.effects import (
+    WARNING,
+    AnswerTransfer,
+    FetchResult,
+    ForgetPayload,
+    Reply,
+    SendPayload,
+)
 from p2pfed.node.events import (
     CancelJob,
     HandoverNamed,
@@ -309,7 +314,7 @@ class Home:
     def result_failed(self, event: ResultFailed, turn: Turn) -> None:
         """The result did not come; what can't come any more does not hold the receipt up."""
         self._fetching.discard(event.claim_id)
-        turn.note(logging.WARNING, "result-failed", f"result of {event.claim_id}: {event.why}")
+        turn.note(WARNING, "result-failed", f"result of {event.claim_id}: {event.why}")
         if event.final:
             self._hopeless.add(event.claim_id)
             self._ledger.touched.append(event.claim_id)

@@ -15,9 +15,9 @@ Design section 6 is the law here:
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import Final
 
+from p2pfed.core.accounting import balance
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.lifecycle import (
     ClaimState,
@@ -27,7 +27,6 @@ from p2pfed.core.lifecycle import (
     kill_at,
     may_accept,
 )
-from p2pfed.core.accounting import balance
 from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers, fits, need_of
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
 from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
@@ -35,6 +34,7 @@ from p2pfed.core.state import offer_state, shape_of
 from p2pfed.errors import StateError
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import (
+    WARNING,
     AnswerTransfer,
     CancelNative,
     FetchPayload,
@@ -311,7 +311,7 @@ class Host:
         self._fetching.discard(event.claim_id)
         self._named.discard(event.claim_id)
         entry = self._ledger.live.claims[event.claim_id]
-        turn.note(logging.WARNING, "payload-failed", f"payload of {event.claim_id}: {event.why}")
+        turn.note(WARNING, "payload-failed", f"payload of {event.claim_id}: {event.why}")
         if not event.final:
             self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)
         elif entry.state in (ClaimState.ACCEPTED, ClaimState.LEASED):
@@ -402,7 +402,7 @@ class Host:
 
     def native_refused(self, event: NativeRefused, turn: Turn) -> None:
         """The batch system refused the submission for good."""
-        turn.note(logging.WARNING, "native-refused", f"{event.claim_id}: {event.why}")
+        turn.note(WARNING, "native-refused", f"{event.claim_id}: {event.why}")
         self._end_without_run(event.claim_id, Outcome.NOT_STARTED, turn)
 
     def _end_without_run(self, claim_id: ClaimId, outcome: Outcome, turn: Turn) -> None:

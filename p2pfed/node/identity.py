@@ -22,6 +22,7 @@ class Identity:
 
     @property
     def feed(self) -> FeedKey:
+        """The feed that we write."""
         return FeedKey(self.name, self.epoch)
 
 

@@ -43,6 +43,7 @@ class Ledger:
         self.live = Registers(self._convict, rules.max_attempts)
         self.view = View(State(rules, federation.credit_lines, self._convict))
         self.touched: deque[Position] = deque()
+        self.news: set[Position] = set()
         self.fresh: list[StoredBlock] = []
         self._records: list[Record] = []
         self._records_bytes = 0
@@ -95,7 +96,7 @@ class Ledger:
             position = block.position(index)
             touched = self.live.fold(position, block.time, record)
             if not isinstance(touched, str):
-                self.touched.append(touched)
+                self._touch(touched)
         self._latest = max(self._latest, block.time)
         if block.feed == self.me.feed:
             self._acked.update(dict(block.header.acks))
@@ -136,8 +137,12 @@ class Ledger:
         self._records_bytes += size
         touched = self.live.fold(position, self._time(now_ms), record)
         assert not isinstance(touched, str), f"own record is inert: {touched}"
-        self.touched.append(touched)
+        self._touch(touched)
         return position
+
+    def _touch(self, touched: Position) -> None:
+        self.touched.append(touched)
+        self.news.add(touched)
 
     def keep(self, key: str, value: bytes) -> None:
         """Stores a local row in one transaction with this turn's block."""
@@ -196,7 +201,7 @@ class Ledger:
         ]
         if self._local:
             local = tuple(self._local)
-            effects = [*effects, StoreBlocks(blocks=())] if not effects else effects
+            effects = effects or [StoreBlocks(blocks=())]
             effects[0] = dataclasses.replace(effects[0], local=local)
         self.fresh = []
         self._local = []

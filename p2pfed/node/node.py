@@ -12,16 +12,15 @@ comes in), no I/O (it asks for effects). So a whole federation runs in one threa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from random import Random
+from typing import TYPE_CHECKING
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import ClaimId, Head, JobId
 from p2pfed.core.records import Contact, OfferClose
 from p2pfed.errors import InputError, StateError
 from p2pfed.node.deadlines import Deadlines
-from p2pfed.node.effects import AnswerTransfer, Effect, Reply
+from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, Reply
 from p2pfed.node.events import (
     AdmissionPolicy,
     CancelJob,
@@ -58,6 +57,9 @@ from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class Node:
@@ -104,6 +106,7 @@ class Node:
         """After the last `replay`: begins to ask peers and, once it may, to act."""
         turn = Turn(now_ms)
         self.ledger.touched.clear()
+        self.ledger.news.clear()
         for centre, address in sorted(self.ledger.live.contacts.items()):
             if centre != self.me.name:
                 self.gossip.set_address(centre, address)
@@ -115,6 +118,7 @@ class Node:
     def handle(self, events: Sequence[Event], now_ms: int) -> list[Effect]:
         """What these events lead to, at `now_ms` by our clock. Events may come in any order."""
         turn = Turn(now_ms)
+        self.ledger.news.clear()
         for event in events:
             self._dispatch(event, turn)
             self._react(turn)
@@ -140,7 +144,7 @@ class Node:
                 self._tick(turn)
             case ClockStepped():
                 self.trust.watch.stepped(event.by_ms)
-                turn.note(logging.WARNING, "clock-stepped", f"the clock moved by {event.by_ms} ms")
+                turn.note(WARNING, "clock-stepped", f"the clock moved by {event.by_ms} ms")
             case SubmitJob() | CancelJob() | OpenOffer() | CloseOffer():
                 self._user_event(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():

@@ -15,12 +15,12 @@ feed comes back like any other block. Killing native jobs and withdrawing never 
 
 from __future__ import annotations
 
-import logging
 from enum import Enum
 from typing import Final
 
 from p2pfed.core.ids import Head
 from p2pfed.errors import StateError
+from p2pfed.node.effects import ERROR, INFO, WARNING
 from p2pfed.node.gossip import Gossip
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.trust import Trust
@@ -56,7 +56,7 @@ class Recovery:
         self._memory, self._target = memory, target
         self._ask_until_ms = turn.now_ms + ASK_MS
         if memory is not Memory.SURE:
-            turn.note(logging.WARNING, "recovering", self.explain())
+            turn.note(WARNING, "recovering", self.explain())
         self.step(turn)
 
     def wake_ms(self) -> int | None:
@@ -75,7 +75,7 @@ class Recovery:
         if known is not None and known.seq_num > seq_num:
             if self._memory is Memory.SURE and self._target is None:
                 turn.note(
-                    logging.WARNING,
+                    WARNING,
                     "rolled-back",
                     "peers hold blocks of ours that our store and high-water file do not know",
                 )
@@ -97,13 +97,13 @@ class Recovery:
                     turn.now_ms + rules.lease_max_ms + rules.clock_error_ms
                 )
         if self.ready and self._memory is not Memory.SURE:
-            turn.note(logging.INFO, "recovered", f"own feed complete up to block {seq_num}")
+            turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
 
     def own_fork(self, turn: Turn) -> None:
         """A peer showed another block of ours at a place where we have one: stop writing."""
         self.ready = False
         self._memory = Memory.BROKEN
-        turn.note(logging.ERROR, "own-fork", self.explain())
+        turn.note(ERROR, "own-fork", self.explain())
 
     def explain(self) -> str:
         """What the node waits for, for people."""

@@ -1,15 +1,14 @@
 """The rounds: at each, the same matching everywhere; what it gives to our jobs we claim.
 
-At `r × round_ms + settle_ms` the view advances to the cut at `r × round_ms` and is matched. As home,
-we claim the matches of our own jobs that are still free by what we know *now* (a job claimed in the
-round before may not be in the cut yet). As host, we remember what the round gave to our offers: a
+At `r × round_ms + settle_ms` the view advances to the cut at `r × round_ms` and is matched. As
+home, we claim the matches of our own jobs that are still free by what we know *now* (a job claimed
+in the round before may not be in the cut yet). As host, we remember what the round gave to our offers: a
 claim that cites the same view must be in it, and a claim from another view must leave room for it.
 Rounds that were missed are skipped: the newest alone matters.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +20,7 @@ from p2pfed.core.matching import Matcher, Matching
 from p2pfed.core.records import Claim
 from p2pfed.core.replica import view_digest
 from p2pfed.core.units import hlc_cut
+from p2pfed.node.effects import WARNING
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.turn import Turn
 
@@ -72,9 +72,7 @@ class Rounds:
         cut_ms = number * self._rules.round_ms
         view = self._ledger.view
         for position, why in view.advance(cut_ms):
-            turn.note(
-                logging.WARNING, "record-inert", f"record {position} counts for nothing: {why}"
-            )
+            turn.note(WARNING, "record-inert", f"record {position} counts for nothing: {why}")
         digest = view_digest(self._ledger.replica.cut_frontier(hlc_cut(cut_ms)))
         matching = self._matcher.match(view.state.match_input(number, cut_ms))
         self.last, self.last_digest, self.last_matching = number, digest, matching

@@ -25,6 +25,7 @@ from p2pfed.shell.door import (
     JobView,
     MemberView,
     OfferView,
+    PeerView,
     ResultState,
 )
 from p2pfed.shell.door import JobState as JobWord
@@ -84,6 +85,31 @@ def heard_ms(node: Node, centre: CentreName) -> int | None:
     feeds = [feed for feed in replica.frontier() if feed.centre == centre]
     times = [replica.time_of(feed, replica.frontier()[feed].seq_num) for feed in feeds]
     return max((hlc_ms(t) for t in times if t is not None), default=None)
+
+
+def peers(node: Node) -> list[PeerView]:
+    """Every other member by name, as we are connected to it."""
+    heads_of = {feed.centre: head for feed, head in node.ledger.replica.frontier().items()}
+    found = []
+    for peer in sorted(node.gossip.peer_status(), key=lambda p: p.centre):
+        head = heads_of.get(peer.centre)
+        linked = peer.state in ("linked", "opening")
+        found.append(
+            PeerView(
+                centre=peer.centre,
+                address=peer.address or None,
+                linked=linked,
+                outbound=peer.outbound if linked else None,
+                since_ms=peer.since_ms,
+                heard_ms=heard_ms(node, peer.centre),
+                seq_num=None if head is None else head.seq_num,
+                lacks_blocks=peer.lacking_blocks if linked else None,
+                offset_ms=peer.offset_ms,
+                round_trip_ms=peer.round_trip_ms,
+                error=peer.error or None,
+            )
+        )
+    return found
 
 
 # Offers

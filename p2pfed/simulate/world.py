@@ -344,7 +344,7 @@ class World:
             self.tell(dialler, DialFailed(centre=listener, why="down"))
             return
         link = Link(((dialler, LinkId(self._new_id())), (listener, LinkId(self._new_id()))))
-        self._links.update({end: link for end in link.ends})
+        self._links.update(dict.fromkeys(link.ends, link))
         for (name, link_id), other, outbound in (
             (link.ends[0], listener, True),
             (link.ends[1], dialler, False),
@@ -469,8 +469,7 @@ class World:
         asker = self.centres[told.asker]
         if isinstance(effect, AnswerTransfer):
             if effect.error is not None:
-                final = effect.error.code != "transfer-clock"
-                self._fail(effect.transfer, asker.life, final=final)
+                self._fail(effect.transfer, asker.life, final=not effect.retry)
         elif isinstance(effect, SendPayload):
             del self._transfers[effect.transfer]
             asker.disk.payloads.add(told.claim_id)

@@ -1,0 +1,380 @@
+"""The daemon: everything that one centre runs, put together.
+
+Start-up order carries the guarantees. The folder is locked before anything is read; the ledger is
+replayed and compared with the high-water file before anything is written; the node then asks its
+peers, and only when it may write does the daemon open the offers that its configuration names. The
+order of the end is the reverse: no new requests, what is waiting is handled, peers are told, the
+database is closed. Guests' jobs run on: the next start finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from p2pfed.core.charter import Charter, check_charter, decode_charter
+from p2pfed.core.ids import FeedKey, Head
+from p2pfed.core.keys import key_id
+from p2pfed.core.lifecycle import HostPhase
+from p2pfed.errors import InputError, P2pfedError
+from p2pfed.execute.local import LocalExecutor
+from p2pfed.node.effects import (
+    AnswerTransfer,
+    FetchPayload,
+    FetchResult,
+    NameHandover,
+    SendPayload,
+    SendResult,
+)
+from p2pfed.node.events import PolicyChanged
+from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.node import Node
+from p2pfed.node.recovery import Memory
+from p2pfed.protocol.framing import frame_blocks
+from p2pfed.shell.brain import Brain
+from p2pfed.shell.bulk_client import BulkClient
+from p2pfed.shell.bulk_server import BulkServer
+from p2pfed.shell.config import CentreConfig, load_config, read_passphrase, require_file
+from p2pfed.shell.connections import Acceptor, open_listeners
+from p2pfed.shell.control import serve_control_until
+from p2pfed.shell.door import OfferRequest
+from p2pfed.shell.doorkeeper import Doorkeeper
+from p2pfed.shell.links import Links, stored_reader
+from p2pfed.shell.natives import Natives
+from p2pfed.shell.newsroom import Newsroom
+from p2pfed.shell.notices import Notices
+from p2pfed.shell.tls import Tls
+from p2pfed.store.database import Database
+from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
+from p2pfed.store.keyfile import CentreKey, load_key
+from p2pfed.store.lock import FolderLock
+from p2pfed.store.spool import Spool
+
+log = logging.getLogger("p2pfed.daemon")
+
+_MEMORY = {
+    Restart.START: Memory.SURE,
+    Restart.RECOVER: Memory.BEHIND,
+    Restart.ASK_ALL: Memory.UNSURE,
+    Restart.NEW_EPOCH: Memory.BROKEN,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What is opened before the loop runs."""
+
+    config: CentreConfig
+    key: CentreKey
+    charter: Charter
+    charter_bytes: bytes
+    database: Database
+    highwater: HighWater
+    spool: Spool
+    node: Node
+    memory: Memory
+    target: Head | None
+    executor: LocalExecutor
+
+
+def run(config: CentreConfig) -> None:
+    """Runs the daemon of one centre until SIGTERM or SIGINT.
+
+    Raises:
+        P2pfedError: it can't start, or can't go on; nothing that was acknowledged is lost.
+    """
+    logging.basicConfig(
+        level=config.logging.level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    with ExitStack() as stack:
+        stack.enter_context(FolderLock(config.lock))
+        parts = _open(config, stack)
+        try:
+            trio.run(_main, parts)
+        except* P2pfedError as group:
+            raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[P2pfedError]) -> P2pfedError:
+    """One error speaks for all: the tasks of a daemon fail together."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            return _first(error)
+        return error
+    raise AssertionError("a group is never empty")
+
+
+# Opening
+
+
+def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
+    key = load_key(config.key.file, passphrase=read_passphrase(config.key, os.environ))
+    charter_bytes = _read_charter(config.charter)
+    charter = decode_charter(charter_bytes, where=str(config.charter))
+    _check_member(config, key, charter)
+    database = stack.enter_context(Database.open(config.ledger, federation=charter.federation_id))
+    highwater = HighWater(config.highwater)
+    node = make_node(config, key, charter, database)
+    for row in database.blocks():
+        node.replay(row.data)
+    memory, target = _judge(config, node, database, highwater)
+    spool = Spool(config.spool)
+    _sweep(node, spool)
+    has = config.executor
+    executor = LocalExecutor(
+        nodes=has.nodes,
+        cores_per_node=has.cores_per_node,
+        gpus_per_node=has.gpus_per_node,
+        memory_mib_per_node=has.memory_mib_per_node,
+        run_as=has.run_as or None,
+    )
+    return _Parts(
+        config=config,
+        key=key,
+        charter=charter,
+        charter_bytes=charter_bytes,
+        database=database,
+        highwater=highwater,
+        spool=spool,
+        node=node,
+        memory=memory,
+        target=target,
+        executor=executor,
+    )
+
+
+def _read_charter(path: Path) -> bytes:
+    require_file(
+        path,
+        "the charter",
+        "make one with 'p2pfed charter new', have every founder sign it, and put it here",
+    )
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "charter-unreadable", f"can't read the charter: {error.strerror}", where=str(path)
+        ) from None
+
+
+def _check_member(config: CentreConfig, key: CentreKey, charter: Charter) -> None:
+    where = str(config.charter)
+    check = check_charter(charter)
+    if not check.complete:
+        raise InputError(
+            "charter-unsigned",
+            f"the charter is not signed by {', '.join(check.missing)}",
+            where=where,
+            remedy="each founder signs it with 'p2pfed charter sign'",
+        )
+    card = charter.founder(config.name)
+    if card is None:
+        names = ", ".join(c.name for c in charter.founders)
+        raise InputError(
+            "charter-no-founder",
+            f"{config.name} is not a founder of the federation {charter.name} ({names})",
+            where=where,
+            remedy="use the charter that this centre's card is in",
+        )
+    if card.public_key != key.public_key:
+        raise InputError(
+            "charter-key",
+            f"the charter names another key for {config.name} than {config.key.file} holds",
+            where=where,
+            remedy="use the key that the card was made from",
+        )
+
+
+def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: Database) -> Node:
+    """The node of a founder of the charter, with nothing replayed yet."""
+    addresses = {card.name: card.address for card in charter.founders}
+    addresses.update({c: a for c, a in config.peers.items() if c in addresses})
+    federation = Federation(
+        id=charter.federation_id,
+        keys=charter.keys(),
+        rules=charter.rules,
+        rules_version=1,
+        credit_lines={card.name: card.credit_line for card in charter.founders},
+        addresses=addresses,
+    )
+    me = Identity(
+        name=config.name,
+        signer=key,
+        kid=key_id(key.public_key),
+        address=config.advertise,
+        epoch=max((f.epoch for f in database.frontier() if f.centre == config.name), default=0),
+    )
+
+    def read_back(feed: FeedKey, seq_num: int) -> bytes | None:
+        return next(database.read_range(feed, seq_num, seq_num), None)
+
+    return Node(me, federation, config.policy, random.Random(), read_back)  # noqa: S311
+
+
+def _judge(
+    config: CentreConfig, node: Node, database: Database, highwater: HighWater
+) -> tuple[Memory, Head | None]:
+    """What the high-water file and the ledger allow; design section 3's table."""
+    head = node.ledger.head
+    own = None if head is None else Mark(node.me.feed, head)
+    mark = highwater.read()
+    verdict = judge_restart(mark, own, database.block_id)
+    if mark is None and own is None:
+        highwater.begin(config.name)
+    return _MEMORY[verdict], None if mark is None else mark.head
+
+
+def _sweep(node: Node, spool: Spool) -> None:
+    """Removes what a crash left in the spool and nothing can need any more."""
+    live, me = node.ledger.live, node.me.name
+    keep: set[Path] = set((spool.root / "results").iterdir())
+    for job in live.jobs.values():
+        if job.job_id.centre == me and not live.judge(job).state.final:
+            keep.add(spool.payload(job.job.payload_digest))
+    names = set()
+    for entry in live.claims.values():
+        hosted = entry.claim is not None and entry.claim.offer_id.centre == me
+        unsettled = entry.settlement is None and entry.host_side.phase is HostPhase.ENDED
+        if hosted and (not entry.over or unsettled):
+            keep.add(spool.claim(entry.claim_id))
+        if (hosted or entry.home == me) and (not entry.over or unsettled):
+            names.add(str(entry.claim_id))
+    for path in (spool.root / "staging").iterdir():
+        if any(path.name.endswith(name) for name in names):
+            keep.add(path)
+    for path in spool.sweep(keep):
+        log.info("removed %s, which nothing needs any more", path)
+
+
+# Running
+
+
+class _Bulk:
+    """Hands bulk effects to the asking and the giving side."""
+
+    def __init__(self, client: BulkClient, server: BulkServer) -> None:
+        self._client = client
+        self._server = server
+
+    def perform(self, effect: object) -> None:
+        match effect:
+            case FetchPayload():
+                self._client.fetch_payload(effect)
+            case FetchResult():
+                self._client.fetch_result(effect)
+            case NameHandover():
+                self._client.name_handover(effect)
+            case AnswerTransfer() | SendPayload() | SendResult():
+                self._server.answer(effect)
+
+
+async def _main(parts: _Parts) -> None:
+    notices = Notices()
+    room: list[Newsroom] = []
+    brain = Brain(
+        parts.node,
+        parts.database,
+        parts.highwater,
+        lambda events, effects: room[0].report(events, effects),
+    )
+    keeper = Doorkeeper(
+        brain=brain,
+        config=parts.config,
+        charter=parts.charter_bytes,
+        federation=parts.charter.name,
+        database=parts.database,
+        spool=parts.spool,
+        capacity=parts.executor.capacity(),
+        notices=notices,
+    )
+    room.append(Newsroom(parts.node, notices, keeper.job_view))
+    tls = Tls(parts.key.private, dict(parts.charter.keys()))
+    links = Links(tls, brain.events, stored_reader(parts.database.read_range, frame_blocks))
+    client = BulkClient(tls, parts.spool, brain.events)
+    server = BulkServer(parts.spool, brain.events)
+    natives = Natives(parts.executor, parts.spool, brain.events)
+    brain.connect(links, _Bulk(client, server), natives)
+    listeners = await open_listeners(parts.config.listen)
+    acceptor = Acceptor(tls, links=links.handler, transfers=server.handler)
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(links.run)
+        await nursery.start(client.run)
+        nursery.start_soon(natives.run)
+        nursery.start_soon(acceptor.serve, listeners)
+        running = trio.CancelScope()
+        nursery.start_soon(_run_brain, brain, parts, running)
+        await nursery.start(_serve_control, keeper, stop, parts.config)
+        nursery.start_soon(_watch_signals, stop, parts, brain, keeper)
+        nursery.start_soon(_open_offers, brain, keeper, parts)
+        log.info("%s listens on %s", parts.config.name, parts.config.listen)
+        await stop.wait()
+        log.info("stopping")
+        running.cancel()
+        notices.close()
+        await brain.finish()
+        with trio.move_on_after(2):
+            while links.count:
+                await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _run_brain(brain: Brain, parts: _Parts, scope: trio.CancelScope) -> None:
+    with scope:
+        await brain.run(parts.memory, parts.target)
+
+
+async def _serve_control(
+    keeper: Doorkeeper,
+    stop: trio.Event,
+    config: CentreConfig,
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await serve_control_until(
+        keeper,
+        stop,
+        path=config.control.socket,
+        group=config.control.group,
+        task_status=task_status,
+    )
+
+
+async def _watch_signals(stop: trio.Event, parts: _Parts, brain: Brain, keeper: Doorkeeper) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                stop.set()
+                return
+            try:
+                config = load_config(parts.config.path)
+            except P2pfedError as error:
+                log.error("the configuration stays as it was: %s", error)
+                continue
+            keeper.reload(config)
+            await brain.events.send(PolicyChanged(policy=config.policy))
+            log.info("offer templates and admission policy read again")
+
+
+async def _open_offers(brain: Brain, keeper: Doorkeeper, parts: _Parts) -> None:
+    """Opens the offers that the configuration names, unless one of that name is open already."""
+    await brain.ready.wait()
+    open_names = {offer["name"] for offer in keeper.offers(own=True) if offer["open"]}
+    for template in parts.config.offers:
+        if not template.open or template.name in open_names:
+            continue
+        try:
+            view = await keeper.open_offer(OfferRequest(template=template.name))
+        except P2pfedError as error:
+            log.error("can't open the offer %s: %s", template.name, error)
+        else:
+            log.info("offer %s is open as %s", template.name, view["offer_id"])

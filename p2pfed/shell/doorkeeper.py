@@ -1,0 +1,384 @@
+"""The daemon's side of the door: answers from the node's memory, changes through the brain.
+
+Questions read the live registers and the last round. What changes the ledger is an event with a
+reply, and the reply comes when the block is on disk. Payloads are packed and published before their
+job is posted, so that a posted job always has its payload.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from p2pfed import __version__
+from p2pfed.core.ids import ClaimId, JobId, OfferId, parse_position
+from p2pfed.core.ledgerfile import write_ledger
+from p2pfed.core.records import Offer
+from p2pfed.core.registers import ClaimEntry, JobEntry
+from p2pfed.errors import InputError, StateError
+from p2pfed.execute.interface import Capacity
+from p2pfed.node.events import CancelJob, CloseOffer, Event, OpenOffer, RequestId, SubmitJob
+from p2pfed.shell import views
+from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
+from p2pfed.shell.brain import Brain, wall_ms
+from p2pfed.shell.config import CentreConfig
+from p2pfed.shell.door import (
+    BalanceView,
+    Explanation,
+    JobDetail,
+    JobQuery,
+    JobResult,
+    JobView,
+    MemberView,
+    Notice,
+    OfferRequest,
+    OfferView,
+    PeerView,
+    ResultFile,
+    ResultState,
+    StatusView,
+    Submission,
+)
+from p2pfed.shell.explaining import explanation
+from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
+from p2pfed.shell.manifest import RunSpec
+from p2pfed.shell.notices import Notices
+from p2pfed.store.database import Database
+from p2pfed.store.files import disk_errors
+from p2pfed.store.spool import Spool
+
+LEDGER_PIECE_BYTES = 1 << 20
+
+
+class Doorkeeper:
+    """Implements `p2pfed.shell.door.Door` for one daemon.
+
+    Args:
+        brain: runs the node.
+        config: the centre's configuration; `reload` replaces it.
+        charter: its encoded bytes, for exports.
+        federation: the federation's name.
+        database, spool: what the daemon keeps on disk.
+        capacity: what the batch system commands: offers may not promise more.
+        notices: the live feed.
+    """
+
+    def __init__(
+        self,
+        *,
+        brain: Brain,
+        config: CentreConfig,
+        charter: bytes,
+        federation: str,
+        database: Database,
+        spool: Spool,
+        capacity: Capacity,
+        notices: Notices,
+    ) -> None:
+        self._brain = brain
+        self._node = brain.node
+        self._config = config
+        self._charter = charter
+        self._federation = federation
+        self._database = database
+        self._spool = spool
+        self._capacity = capacity
+        self._notices = notices
+        self._local: dict[JobId, LocalJob] = {}
+        for key, value in database.local_items(JOB_PREFIX):
+            job_id = JobId(parse_position(key.removeprefix(JOB_PREFIX)))
+            self._local[job_id] = parse_local_job(value, key)
+        self._files: dict[ClaimId, Sealed] = {}
+
+    def reload(self, config: CentreConfig) -> None:
+        """Uses the offer templates of a configuration that was read again."""
+        self._config = config
+
+    # Changing things
+
+    def staging(self) -> Path:
+        """A fresh folder is made below it for every upload; `submit` then owns that."""
+        return self._spool.root / "staging"
+
+    async def submit(self, submission: Submission) -> JobView:
+        """Packs the payload, posts the job, returns when both are durable."""
+        request = submission.request
+        run = RunSpec(
+            script=request.script,
+            arguments=request.arguments,
+            environment=request.environment,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            fetch=request.fetch,
+        )
+        sealed = await trio.to_thread.run_sync(self._publish, submission.folder, run)
+        job = request.job(payload_digest=sealed.digest, payload_bytes=sealed.manifest.total_bytes)
+        local = LocalJob(
+            name=request.name, script=request.script, stdout=request.stdout, stderr=request.stderr
+        )
+
+        def event(number: RequestId) -> Event:
+            return SubmitJob(request=number, job=job, local=dump_local_job(local))
+
+        job_id = JobId(parse_position(await self._brain.ask(event)))
+        self._local[job_id] = local
+        return self._job_view(self._own_job(job_id))
+
+    def _publish(self, folder: Path, run: RunSpec) -> Sealed:
+        """Runs in a worker thread: the payload is durable when it returns."""
+        staged = self._spool.staging(f"payload-{secrets.token_hex(8)}")
+        with disk_errors(staged):
+            try:
+                sealed = pack_payload(folder, staged, run)
+                self._spool.publish(staged, self._spool.payload(sealed.digest))
+            except BaseException:
+                self._spool.remove(staged)
+                raise
+        return sealed
+
+    async def cancel(self, job_id: JobId) -> JobView:
+        """Writes the Cancel, again is fine."""
+        entry = self._own_job(job_id)
+        await self._brain.ask(lambda number: CancelJob(request=number, job_id=job_id))
+        return self._job_view(entry)
+
+    async def open_offer(self, request: OfferRequest) -> OfferView:
+        """Opens an offer from a template or from explicit terms."""
+        offer = self._offer_of(request)
+        self._check_capacity(offer)
+        offer_id = await self._brain.ask(lambda n: OpenOffer(request=n, offer=offer))
+        entry = self._node.ledger.live.offers[OfferId(parse_position(offer_id))]
+        return views.offer(self._node, entry, wall_ms())
+
+    def _offer_of(self, request: OfferRequest) -> Offer:
+        if request.terms is not None:
+            return request.terms
+        try:
+            template = self._config.template(request.template or "")
+        except InputError as error:
+            raise StateError(
+                "template-unknown", error.what, where=error.where, remedy=error.remedy
+            ) from error
+        rules = self._node.federation.rules
+        offer = template.offer(min_balance=rules.min_balance, until_ms=request.until_ms or 0)
+        if request.nodes is None:
+            return offer
+        return replace(offer, nodes=request.nodes)
+
+    def _check_capacity(self, offer: Offer) -> None:
+        """Refuses to promise hardware twice: all open offers together fit the machine."""
+        live = self._node.ledger.live
+        mine = [o for o in live.offers.values() if o.host == self._node.me.name and not o.closed]
+        has = self._capacity
+        checks = (
+            ("cores_per_node", has.nodes * has.cores_per_node, "cores"),
+            ("gpus_per_node", has.nodes * has.gpus_per_node, "GPUs"),
+            ("memory_mib_per_node", has.nodes * has.memory_mib_per_node, "MiB of memory"),
+        )
+        for name, total, unit in checks:
+            promised = sum(o.nodes * getattr(o.terms, name) for o in mine)
+            wanted = offer.nodes * getattr(offer, name)
+            if promised + wanted > total:
+                raise InputError(
+                    "offer-exceeds-capacity",
+                    f"the offer has {wanted} {unit}, but {promised} of the {total} that this "
+                    "centre has are offered already",
+                    remedy="offer less, or close an offer: p2pfed offer list",
+                )
+
+    async def close_offers(self, offer_id: OfferId | None, reason: str) -> list[str]:
+        """Closes one own offer, or all."""
+        closed = await self._brain.ask(
+            lambda number: CloseOffer(request=number, offer_id=offer_id, reason=reason)
+        )
+        return closed.split()
+
+    # Questions
+
+    def status(self) -> StatusView:
+        """This daemon at a glance."""
+        node, now_ms = self._node, wall_ms()
+        live, replica = node.ledger.live, node.ledger.replica
+        head = node.ledger.head
+        own = [job for job in live.jobs.values() if job.job_id.centre == node.me.name]
+        digest = node.rounds.last_digest
+        measured = node.trust.watch.samples()
+        return StatusView(
+            centre=node.me.name,
+            version=__version__,
+            now_ms=now_ms,
+            started_ms=self._brain.started_ms,
+            federation=self._federation,
+            federation_id=node.federation.id.hex(),
+            rules_version=node.federation.rules_version,
+            epoch=node.me.epoch,
+            seq_num=None if head is None else head.seq_num,
+            round=node.rounds.last,
+            round_ms=node.federation.rules.round_ms,
+            view_digest=None if digest is None else digest.hex(),
+            frontier=views.heads(node),
+            members=len(node.federation.credit_lines),
+            peers_linked=len(node.gossip.linked()),
+            clock_trusted=node.trust.clock(now_ms),
+            clock_offset_ms=node.trust.watch.offset_ms(now_ms) if measured else None,
+            recovering=not node.recovery.ready,
+            paused=node.host.policy.paused,
+            blocks=sum(h.seq_num + 1 for h in replica.frontier().values()),
+            blocks_pending=replica.waiting()[0],
+            offers_open=sum(not o.closed and o.host == node.me.name for o in live.offers.values()),
+            jobs=views.job_counts(node, own),
+            hosted=views.hosted_counts(node),
+            warnings=self._warnings(now_ms),
+        )
+
+    def _warnings(self, now_ms: int) -> list[str]:
+        node = self._node
+        found = []
+        if not node.recovery.ready:
+            found.append(node.recovery.explain())
+        if self._brain.storage_error is not None:
+            found.append(str(self._brain.storage_error))
+        if not node.trust.clock(now_ms):
+            found.append("our clock differs from our peers': nothing is handed over or started")
+        if node.trust.careful(now_ms):
+            found.append("after a start without high-water file: no guests are taken for a while")
+        found += [f"{centre} has forked its feed" for centre in sorted(node.ledger.live.suspended)]
+        return found
+
+    def peers(self) -> list[PeerView]:
+        """Every other member, by name."""
+        return views.peers(self._node)
+
+    def members(self) -> list[MemberView]:
+        """Every member, by name."""
+        return views.members(self._node)
+
+    def offers(self, *, own: bool) -> list[OfferView]:
+        """Open offers of the federation, or all of this centre."""
+        me = self._node.me.name
+        entries = self._node.ledger.live.offers
+        chosen = [e for e in entries.values() if (e.host == me if own else not e.closed)]
+        chosen.sort(key=lambda e: e.offer_id)
+        return [views.offer(self._node, entry, wall_ms()) for entry in chosen]
+
+    def jobs(self, query: JobQuery) -> list[JobView]:
+        """The newest jobs that the query asks for, newest first."""
+        live, me = self._node.ledger.live, self._node.me.name
+        if query.scope == "hosted":
+            claims = (c.claim for c in live.claims.values() if c.claim is not None)
+            hosted = {JobId(c.job_id) for c in claims if c.offer_id.centre == me}
+            entries = [live.jobs[job_id] for job_id in hosted]
+        else:
+            every = query.scope == "all"
+            entries = [e for e in live.jobs.values() if every or e.job_id.centre == me]
+        if query.states:
+            entries = [e for e in entries if live.judge(e).state.value in query.states]
+        entries.sort(key=lambda e: (e.posted, e.job_id), reverse=True)
+        return [self._job_view(entry) for entry in entries[: query.limit]]
+
+    def job(self, job_id: JobId) -> JobDetail:
+        """One job with all its attempts."""
+        entry = self._known_job(job_id)
+        attempts = [views.attempt(self._node, claim_id) for claim_id in entry.claims]
+        return JobDetail(job=self._job_view(entry), attempts=[a for a in attempts if a is not None])
+
+    def explain(self, job_id: JobId) -> Explanation:
+        """Why the job is where it is."""
+        return explanation(self._node, self._known_job(job_id))
+
+    def balance(self) -> list[BalanceView]:
+        """Every member, by name."""
+        return views.balances(self._node)
+
+    def result(self, job_id: JobId) -> JobResult:
+        """Where an own job's result lies."""
+        entry = self._own_job(job_id)
+        live = self._node.ledger.live
+        for claim_id in reversed(entry.claims):
+            claim = live.claims[claim_id]
+            if self._result_state(claim) == "ready":
+                return self._result(entry, claim_id)
+        raise StateError(
+            "result-not-ready",
+            f"job {job_id} has no result yet",
+            remedy=f"see: p2pfed job {job_id}",
+        )
+
+    def _result(self, entry: JobEntry, claim_id: ClaimId) -> JobResult:
+        folder = self._spool.result(claim_id)
+        sealed = self._files.get(claim_id)
+        if sealed is None:
+            sealed = self._files[claim_id] = load_archive(folder)
+        local = self._local.get(entry.job_id)
+        names = ("stdout.txt", "stderr.txt") if local is None else (local.stdout, local.stderr)
+        stdout, stderr = (name.replace("%j", str(entry.job_id)) for name in names)
+        return JobResult(
+            folder=folder / FILES,
+            stdout=stdout,
+            stderr=stderr,
+            files=tuple(ResultFile(path=m.path, size=m.size) for m in sealed.manifest.members),
+        )
+
+    def _result_state(self, claim: ClaimEntry) -> ResultState:
+        end = claim.host_side.end
+        if end is None or not any(end.result_digest):
+            return "none"
+        if claim.home != self._node.me.name:
+            return "none"
+        if self._spool.result(claim.claim_id).is_dir():
+            return "ready"
+        return "waiting" if claim.settlement is None else "failed"
+
+    def _known_job(self, job_id: JobId) -> JobEntry:
+        entry = self._node.ledger.live.jobs.get(job_id)
+        if entry is None:
+            raise StateError(
+                "job-unknown", f"there is no job {job_id}", remedy="see: p2pfed jobs --all"
+            )
+        return entry
+
+    def _own_job(self, job_id: JobId) -> JobEntry:
+        entry = self._known_job(job_id)
+        if job_id.centre != self._node.me.name:
+            raise StateError(
+                "job-not-own",
+                f"job {job_id} is not of this centre",
+                remedy=f"ask at {job_id.centre}",
+            )
+        return entry
+
+    def _job_view(self, entry: JobEntry) -> JobView:
+        local = self._local.get(entry.job_id)
+        return views.job(self._node, entry, wall_ms(), local, self._result_state)
+
+    def job_view(self, job_id: JobId) -> JobView | None:
+        """The view of a job for the live feed; None if it is not known."""
+        entry = self._node.ledger.live.jobs.get(job_id)
+        return None if entry is None else self._job_view(entry)
+
+    # Streams
+
+    async def ledger(self) -> AsyncIterator[bytes]:
+        """The export file of this moment."""
+        count = await trio.to_thread.run_sync(self._database.block_count)
+        pieces = write_ledger(self._charter, self._database.blocks(up_to=count))
+
+        def some() -> bytes:
+            found, size = [], 0
+            for piece in pieces:
+                found.append(piece)
+                size += len(piece)
+                if size >= LEDGER_PIECE_BYTES:
+                    break
+            return b"".join(found)
+
+        while piece := await trio.to_thread.run_sync(some):
+            yield piece
+
+    def watch(self) -> trio.MemoryReceiveChannel[Notice]:
+        """A channel with every notice from now on."""
+        return self._notices.watch()
