@@ -113,18 +113,17 @@ def _check_types(item: CborItem, *, ordered: bool, where: str = "") -> None:
         if kinds <= _SCALARS:
             break
         deeper: list[CborItem] = []
-        for element in level:
-            if type(element) is list:
-                deeper += element
-            elif type(element) is dict:
-                if not _KEYS.issuperset(element):
-                    raise InputError("cbor-key", "map keys are integers from 0 to 23", where=where)
-                if ordered and list(element) != sorted(element):
-                    raise InputError(
-                        "cbor-not-deterministic", "map keys are not in ascending order", where=where
-                    )
-                keys += element
-                deeper += element.values()
+        for found in [element for element in level if type(element) is list]:
+            deeper += found
+        for entries in [element for element in level if type(element) is dict]:
+            if not _KEYS.issuperset(entries):
+                raise InputError("cbor-key", "map keys are integers from 0 to 23", where=where)
+            if ordered and (order := list(entries)) != sorted(order):
+                raise InputError(
+                    "cbor-not-deterministic", "map keys are not in ascending order", where=where
+                )
+            keys += entries
+            deeper += entries.values()
         level = deeper
     else:
         raise InputError("cbor-depth", f"nested more than {NESTING_MAX} deep", where=where)

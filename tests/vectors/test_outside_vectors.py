@@ -1,7 +1,7 @@
 """Vectors that others made: Wycheproof for Ed25519, RFC 8949 for CBOR, the COSE examples.
 
-They are not part of the repository. They are looked for in `$P2PFED_SHARED/vectors`, or in `vectors`
-of a folder `shared` beside the repository; without that folder these tests are skipped.
+They are no part of the repository. They are looked for in `vectors` of the folder that
+`$P2PFED_SHARED` names, or of a folder `shared` beside the repository; else these tests are skipped.
 """
 
 from __future__ import annotations
