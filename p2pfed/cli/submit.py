@@ -64,11 +64,15 @@ _WAIT_S: Final = 1.0
 _SPECIAL_EXITS: Final = {"timeout": 124, "out-of-memory": 137, "cancelled": 125}
 
 
+def _field(option: str) -> str:
+    return f"slurm_{option.replace('-', '_')}"
+
+
 def slurm_options(command: F) -> F:
     """Adds the options that Slurm has too."""
     for name, short, metavar, text in reversed(_SLURM):
         names = [f"--{name}", *([short] if short else [])]
-        command = click.option(*names, f"slurm_{name}", metavar=metavar, help=text)(command)
+        command = click.option(*names, _field(name), metavar=metavar, help=text)(command)
     return command
 
 
@@ -133,7 +137,7 @@ def _read_request(
     parsed = parse_job_script(read_bytes(script, "the script"), script.name)
     over = JobOptions()
     for name, *_ in _SLURM:
-        value = options[f"slurm_{name}"]
+        value = options[_field(name)]
         if value is not None:
             over.read(name, value, where=f"--{name}")
     over.environment = tuple(parse_variable(v, where="--env") for v in options["variables"])

@@ -211,8 +211,6 @@ class MemoryDoor:
                 lacks_blocks=0,
                 offset_ms=-2,
                 round_trip_ms=1,
-                bytes_sent=2048,
-                bytes_received=4096,
                 error=None,
             )
         ]
