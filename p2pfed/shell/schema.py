@@ -201,6 +201,7 @@ def text(name: str, valid: Callable[[str], object], remedy: str = "") -> Kind[st
 
 def integer(name: str, low: int, high: int) -> Kind[int]:
     """Integers from `low` to `high`, both included; never with a unit."""
+    name = f"{name} from {low} to {high}"
 
     def parse(value: object) -> int:
         if type(value) is str and re.match(r"\s*\d", value):
@@ -216,9 +217,7 @@ def integer(name: str, low: int, high: int) -> Kind[int]:
         if type(value) is not int:
             raise _wrong_type(value, name)
         if not low <= value <= high:
-            raise InputError(
-                "config-value", f"{value} is out of range: {name} from {low} to {high}"
-            )
+            raise InputError("config-value", f"{value} is out of range: {name}")
         return value
 
     return Kind(name, parse, str)

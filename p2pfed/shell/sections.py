@@ -36,10 +36,8 @@ COUNT = integer("a number", 1, 1 << 24)
 COUNT_OR_0 = integer("a number", 0, 65535)
 CORES_OR_0 = integer("a number of cores", 0, (1 << 32) - 1)
 MIB = integer("a number of MiB", 1, (1 << 32) - 1)
-_BALANCE = integer("a balance", -1_000_000, 1_000_000)
-BALANCE: Kind[int | None] = Kind(
-    "a number from -1000000 to 1000000", _BALANCE.parse, lambda value: str(value or 0)
-)
+_BALANCE = integer("a number", -1_000_000, 1_000_000)
+BALANCE: Kind[int | None] = Kind(_BALANCE.name, _BALANCE.parse, lambda value: str(value or 0))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(key,))
