@@ -37,9 +37,9 @@ from p2pfed.core.waiting import (
     BlockRef,
     SeqRange,
     WaitingRoom,
-    ack_refs,
     backlink_ref,
     block_ref,
+    block_refs,
     merge_ranges,
 )
 from p2pfed.errors import InputError, StateError
@@ -315,8 +315,8 @@ class Replica:
 
     def awaited(self) -> tuple[SeqRange, ...]:
         """What all waiting blocks together lack; to ask for again when an answer was lost."""
-        unmet = [ref for block in self._room.blocks() for ref in self._unmet(block)]
-        return self._ranges(unmet)
+        named = {ref for block in self._room.blocks() for ref in block_refs(block)}
+        return self._ranges([ref for ref in sorted(named) if not self.holds(ref)])
 
     def waiting(self) -> tuple[int, int]:
         """How many blocks wait, and their bytes."""
@@ -368,14 +368,12 @@ class Replica:
     def _unmet(self, block: Block) -> list[BlockRef]:
         """What the block names and we don't hold; refuses it if it is not later than the rest."""
         unmet: list[BlockRef] = []
-        backlink = backlink_ref(block)
-        refs = ack_refs(block)
-        for ref in refs if backlink is None else [backlink, *refs]:
+        for ref in block_refs(block):
             time = self._time(ref)
             if time is None:
                 unmet.append(ref)
             elif block.time <= time:
-                kind = "backlink" if ref is backlink else "ack"
+                kind = "backlink" if ref.feed == block.feed else "ack"
                 raise InputError(
                     f"block-time-{kind}",
                     f"block {block.seq_num} of {block.header.centre} is not later than block "

@@ -53,6 +53,12 @@ def ack_refs(block: Block) -> list[BlockRef]:
     return [BlockRef(ack.feed, *ack.head) for ack in block.header.acks]
 
 
+def block_refs(block: Block) -> list[BlockRef]:
+    """All blocks that the block names: the one before, then those it acks."""
+    backlink = backlink_ref(block)
+    return ack_refs(block) if backlink is None else [backlink, *ack_refs(block)]
+
+
 def merge_ranges(ranges: Iterable[SeqRange]) -> tuple[SeqRange, ...]:
     """The same blocks in the fewest ranges, ascending."""
     merged: list[SeqRange] = []

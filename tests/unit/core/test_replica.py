@@ -146,6 +146,18 @@ def test_a_waiting_block_that_proves_wrong_is_refused_when_its_turn_comes() -> N
     assert held.waiting() == (0, 0)
 
 
+def test_a_block_already_proven_wrong_by_one_ack_may_still_wait_for_another() -> None:
+    held = replica()
+    alpha, beta, gamma = Writer("alpha"), Writer("beta"), Writer("gamma")
+    first, second = alpha.write(), beta.write()
+    acks = {block.feed: block.head for block in (first, second)}
+    wrong = gamma.write(acks=acks, time=second.time)
+    assert held.admit(wrong, NOW).waits
+    admit_all(held, second)
+    assert held.awaited() == (SeqRange(first.feed, 0, 0),)
+    assert [r.error.code for r in held.admit(first, NOW).refused] == ["block-time-ack"]
+
+
 # Time
 
 
