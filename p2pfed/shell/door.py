@@ -193,8 +193,8 @@ class StatusView(TypedDict):
 class PeerView(TypedDict):
     """One other centre as this daemon is connected to it.
 
-    `heard_ms` is the time of its newest block held, `lacks_blocks` how many blocks it is not known
-    to have. `error` is the last reason why a connection ended or did not come about.
+    `heard_ms` is the time of its newest block held, `lacks_blocks` how many blocks it has
+    that we lack. `error` is the last reason why a connection ended or did not come about.
     """
 
     centre: str
@@ -207,8 +207,6 @@ class PeerView(TypedDict):
     lacks_blocks: int | None
     offset_ms: int | None
     round_trip_ms: int | None
-    bytes_sent: int
-    bytes_received: int
     error: str | None
 
 
