@@ -53,7 +53,13 @@ def charter() -> None:
 @click.argument("cards", type=_PATH, nargs=-1, required=True)
 @click.option("--rules", type=_PATH, help="Rules that differ from the defaults (rules.toml).")
 @click.option("--name", default="federation", help="The federation's name.  [federation]")
-@click.option("-o", "--output", type=_PATH, default=Path("charter.cbor"), help="[charter.cbor]")
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    default=Path("charter.cbor"),
+    help="Where to write it.  [charter.cbor]",
+)
 def new(cards: tuple[Path, ...], rules: Path | None, name: str, output: Path) -> None:
     """Draft a charter from the CARDS of all founding centres."""
     refuse_existing(output)
@@ -81,7 +87,7 @@ def sign(session: Session, file: Path, copies: tuple[Path, ...], output: Path | 
 
 @charter.command()
 @click.argument("copies", type=_PATH, nargs=-1, required=True)
-@click.option("-o", "--output", type=_PATH, required=True)
+@click.option("-o", "--output", type=_PATH, required=True, help="Where to write it.")
 def merge(copies: tuple[Path, ...], output: Path) -> None:
     """Collect the signatures of several COPIES of one charter."""
     merged = merge_charters([_load(path) for path in copies])

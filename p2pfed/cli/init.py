@@ -29,9 +29,15 @@ _DAY_S = 86_400
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where peers connect to.")
 @click.option("--advertise", default="", metavar="HOST:PORT", help="What peers shall dial instead.")
 @click.option("--nodes", type=click.IntRange(1), default=1, help="Nodes it commands.  [1]")
-@click.option("--cores-per-node", type=click.IntRange(1), help="[cores of this machine]")
-@click.option("--gpus-per-node", type=click.IntRange(0), default=0, help="[0]")
-@click.option("--memory-mib-per-node", type=click.IntRange(1), help="[memory of this machine]")
+@click.option(
+    "--cores-per-node", type=click.IntRange(1), help="Cores of each node.  [cores of this machine]"
+)
+@click.option("--gpus-per-node", type=click.IntRange(0), default=0, help="GPUs of each node.  [0]")
+@click.option(
+    "--memory-mib-per-node",
+    type=click.IntRange(1),
+    help="Memory of each node in MiB.  [memory of this machine]",
+)
 @click.option(
     "--credit-line", type=click.IntRange(1), help="Points of credit.  [a day of all its capacity]"
 )

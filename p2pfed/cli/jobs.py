@@ -29,8 +29,16 @@ if TYPE_CHECKING:
     default="own",
     help="This centre's jobs, guests' jobs here, or all.  [own]",
 )
-@click.option("--state", "states", type=click.Choice(get_args(JobState)), multiple=True)
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, help="[1000]")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(get_args(JobState)),
+    multiple=True,
+    help="Only in this state; repeat it for several.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=1000, help="At most so many.  [1000]"
+)
 @json_option
 @daemon_options
 @pass_session

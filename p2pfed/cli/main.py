@@ -8,6 +8,7 @@ command returns its exit code or None. Exit codes: 0 done, 2 input, 3 state, 4 d
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -88,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except P2pfedError as error:
-        _say(error.diagnostics())
-        return error.exit_code
+        return _tell(error, session)
     except BrokenPipeError:
         # Whoever read us has enough (a pager, head): not an error, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,7 +107,15 @@ def _internal_error(session: Session) -> int:
         where=place,
         remedy="please report it together with that file",
     )
-    _say(error.diagnostics())
+    return _tell(error, session)
+
+
+def _tell(error: P2pfedError, session: Session) -> int:
+    if session.as_json:
+        parts = ("code", "what", "where", "remedy")
+        _say(json.dumps({part: getattr(error, part) for part in parts}, ensure_ascii=False))
+    else:
+        _say(error.diagnostics())
     return error.exit_code
 
 

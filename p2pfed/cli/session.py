@@ -35,11 +35,13 @@ class Session:
     Attributes:
         config_path, socket_path: what the options or the environment name.
         state_folder: the centre's, once its configuration was read.
+        as_json: errors too are to be printed as JSON.
     """
 
     config_path: Path | None = None
     socket_path: Path | None = None
     state_folder: Path | None = None
+    as_json: bool = False
 
     def config(self) -> CentreConfig:
         """The centre's configuration.
@@ -97,7 +99,18 @@ def daemon_options(command: Callable[P, R]) -> Callable[P, R]:
     return option(config_option(command))
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print exact JSON.")
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    """Adds `--json`: the answer, or the error on standard error, as exact JSON."""
+
+    def store(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+        ctx.find_object(Session).as_json = value  # type: ignore[union-attr]
+        return value
+
+    return click.option(
+        "--json", "as_json", is_flag=True, callback=store, help="Print exact JSON."
+    )(command)
+
+
 pass_session = click.make_pass_decorator(Session)
 
 

@@ -87,7 +87,7 @@ def slurm_options(command: F) -> F:
 @click.option("--fetch", multiple=True, metavar="PATTERN", help="Files to bring back ('*.csv').")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable.")
 @click.option("--class", "work_class", help="Work class of the federation's rules.  [normal]")
-@click.option("--resource-class", help="[gpu if GPUs are asked for, else cpu]")
+@click.option("--resource-class", help="Resource class.  [gpu if GPUs are asked for, else cpu]")
 @click.option("--data-class", help="How far the data may go.  [open]")
 @click.option("--feature", "features", multiple=True, help="What the nodes must have.")
 @click.option("--allow", multiple=True, metavar="CENTRE", help="Only there.")

@@ -96,6 +96,15 @@ def test_what_the_daemon_refuses_is_told_as_it_said_it(capfd: Capture) -> None:
     assert "[position]" in run(capfd, "job", "alpha", code=2)
 
 
+def test_an_error_is_json_where_json_was_asked_for(capfd: Capture) -> None:
+    assert json.loads(run(capfd, "job", "--json", "alpha.9.0", code=3)) == {
+        "code": "job-unknown",
+        "what": "there is no job alpha.9.0",
+        "where": "",
+        "remedy": "see p2pfed jobs",
+    }
+
+
 def test_an_offer_ends_when_it_was_said(door: MemoryDoor, capfd: Capture) -> None:
     run(capfd, "offer", "open", "night", "--nodes", "1", "--for", "1d")
     [request] = door.opened
