@@ -24,24 +24,24 @@ from p2pfed.cli.session import Session
 from p2pfed.errors import P2pfedError
 
 COMMANDS: Final = {
-    "init": "p2pfed.cli.init:init",
-    "charter": "p2pfed.cli.charter:charter",
-    "daemon": "p2pfed.cli.daemon:daemon",
-    "offer": "p2pfed.cli.offer:offer",
-    "offers": "p2pfed.cli.federation:offers",
-    "submit": "p2pfed.cli.submit:submit",
-    "jobs": "p2pfed.cli.jobs:jobs",
-    "job": "p2pfed.cli.jobs:job",
-    "cancel": "p2pfed.cli.jobs:cancel",
-    "output": "p2pfed.cli.output:output",
-    "explain": "p2pfed.cli.jobs:explain",
-    "status": "p2pfed.cli.federation:status",
-    "peers": "p2pfed.cli.federation:peers",
-    "members": "p2pfed.cli.federation:members",
-    "balance": "p2pfed.cli.federation:balance",
-    "ledger": "p2pfed.cli.ledger:ledger",
+    "init": "p2pfed.cli.init",
+    "charter": "p2pfed.cli.charter",
+    "daemon": "p2pfed.cli.daemon",
+    "offer": "p2pfed.cli.offer",
+    "offers": "p2pfed.cli.federation",
+    "submit": "p2pfed.cli.submit",
+    "jobs": "p2pfed.cli.jobs",
+    "job": "p2pfed.cli.jobs",
+    "cancel": "p2pfed.cli.jobs",
+    "output": "p2pfed.cli.output",
+    "explain": "p2pfed.cli.jobs",
+    "status": "p2pfed.cli.federation",
+    "peers": "p2pfed.cli.federation",
+    "members": "p2pfed.cli.federation",
+    "balance": "p2pfed.cli.federation",
+    "ledger": "p2pfed.cli.ledger",
 }
-"""Where each command is, in the order of the help."""
+"""The module of each command, in the order of the help."""
 
 
 class LazyGroup(click.Group):
@@ -55,8 +55,7 @@ class LazyGroup(click.Group):
         """The command of that name, None if there is none."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
         assert isinstance(found, click.Command)
         return found
 

@@ -218,6 +218,28 @@ def test_waiting_shows_each_change_and_exits_as_the_job(
     assert "p2pfed output alpha.4.0" in said.err
 
 
+def test_waiting_goes_on_when_the_daemon_comes_back(
+    door: MemoryDoor, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pfed.cli.submit._WAIT_S", 0)
+
+    def come_back() -> None:
+        door.view = job_view(state="completed", outcome="completed", exit_code=0, final=True)
+
+    def go_away() -> None:
+        door.on_watch = come_back
+        door.notices.close()
+
+    door.on_watch = go_away
+    assert main(["submit", "--wait", "job.sh"]) == 0
+    said = [line[len("12:34:56 ") :] for line in capfd.readouterr().err.splitlines()[1:]]
+    assert said == [
+        "queued",
+        "the daemon is away; waiting for it",
+        "completed after 1s of waiting",
+    ]
+
+
 def test_completion_is_offered_for_shells() -> None:
     # docs/how-to/shell-completion.md tells how to install what this prints.
     done = subprocess.run(
