@@ -92,8 +92,8 @@ def show_mib(mib: int) -> str:
 
 
 def show_balance(ppm: int) -> str:
-    """`+0.250` for 250 000 millionths."""
-    return f"{ppm / 1_000_000:+.3f}"
+    """`+25.0000 %` for 250 000 millionths."""
+    return f"{ppm / 10_000:+.4f} %"
 
 
 def show_list(words: Iterable[str], *, empty: str = "-") -> str:

@@ -70,7 +70,7 @@ TABLES = {
     "members": ["alpha", "member"],
     "offers": ["beta.2.0", "night", "8 cores", "2 x 4", "2h 00m"],
     "offer list": ["this centre has made no offer"],
-    "balance": ["alpha", "-0.250", "cpu: gave 0, took 90 core-s"],
+    "balance": ["alpha", "-25.0000 %", "cpu: gave 0, took 90 core-s"],
     "jobs": ["alpha.4.0", "count", "queued", "1s"],
     "job alpha.4.0": ["count", "1 nodes x 1 cores", "alpha.5.0", "signed"],
     "explain alpha.4.0": ["no offer fits", "483 = class 500 + waiting 3 + balance -20", "has 4"],

@@ -41,7 +41,8 @@ def test_a_size_has_the_unit_that_fits(count: int) -> None:
 
 
 def test_a_balance_shows_its_sign() -> None:
-    assert [show_balance(ppm) for ppm in (250_000, 0, -1_000_000)] == ["+0.250", "+0.000", "-1.000"]
+    shown = [show_balance(ppm) for ppm in (250_000, 0, -1)]
+    assert shown == ["+25.0000 %", "+0.0000 %", "-0.0001 %"]
 
 
 def test_a_table_in_a_pipe_cuts_nothing_and_takes_no_markup(
