@@ -65,9 +65,6 @@ RETRY_S: Final = 1.0
 PATIENCE_S: Final = 30.0
 """How long a request waits for its reply while the disk refuses writes."""
 
-BulkEffect = FetchPayload | NameHandover | AnswerTransfer | SendPayload | SendResult | FetchResult
-NativeEffect = SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload
-
 
 class Hand(Protocol):
     """Somebody who performs one family of effects; returns at once and does the waiting itself."""
@@ -261,7 +258,10 @@ class Brain:
                 | FetchResult()
             ):
                 self._bulk.perform(effect)
-            case SubmitNative() | WatchNative() | CancelNative() | ForgetClaim() | ForgetPayload():
+            case ForgetClaim():
+                self._bulk.perform(effect)
+                self._natives.perform(effect)
+            case SubmitNative() | WatchNative() | CancelNative() | ForgetPayload():
                 self._natives.perform(effect)
             case Note():
                 fields = "".join(f" {key}={value}" for key, value in effect.fields)

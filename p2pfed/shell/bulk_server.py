@@ -57,10 +57,17 @@ FINISH_S: Final = 300.0
 
 RESULT: Final = "result"
 """Where a claim's folder in the host's spool holds the collected result."""
-FINAL_CODES: Final = frozenset({"transfer-cancelled", "transfer-late"})
-"""Refusals of our node after which asking again can't help."""
 
 Answer = AnswerTransfer | SendPayload | SendResult
+
+
+class _RefusedError(Exception):
+    """Our node's no, and whether asking again can't help."""
+
+    def __init__(self, error: P2pfedError, *, final: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.final = final
 
 
 class BulkServer:
@@ -108,6 +115,10 @@ class BulkServer:
         try:
             folder = await self._agreed(centre, transfer, wire, answers)
             sealed = await trio.to_thread.run_sync(load_archive, folder)
+        except _RefusedError as refused:
+            error = refused.error
+            await wire.send(Refused(error.code, error.what, refused.final))
+            raise error from None
         except (P2pfedError, OSError) as error:
             await wire.send(_refusal(error))
             raise
@@ -194,16 +205,16 @@ async def _node_answer(wire: Wire, answers: trio.MemoryReceiveChannel[Answer]) -
     raise StateError("bulk-busy", "this centre is busy; ask again later")
 
 
-def _error_of(answer: Answer) -> P2pfedError:
+def _error_of(answer: Answer) -> _RefusedError:
     if isinstance(answer, AnswerTransfer) and answer.error is not None:
-        return answer.error
-    return StateError("bulk-busy", "this centre is not ready; ask again later")
+        return _RefusedError(answer.error, final=not answer.retry)
+    busy = StateError("bulk-busy", "this centre is not ready; ask again later")
+    return _RefusedError(busy, final=False)
 
 
 def _refusal(error: P2pfedError | OSError) -> Refused:
     if isinstance(error, P2pfedError):
-        final = isinstance(error, InputError) or error.code in FINAL_CODES
-        return Refused(error.code, error.what, final)
+        return Refused(error.code, error.what, isinstance(error, InputError))
     return Refused("disk-error", error.strerror or "the disk refused", final=False)
 
 

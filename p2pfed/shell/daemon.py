@@ -29,6 +29,7 @@ from p2pfed.node.effects import (
     AnswerTransfer,
     FetchPayload,
     FetchResult,
+    ForgetClaim,
     NameHandover,
     SendPayload,
     SendResult,
@@ -272,6 +273,8 @@ class _Bulk:
                 self._client.fetch_result(effect)
             case NameHandover():
                 self._client.name_handover(effect)
+            case ForgetClaim():
+                self._client.forget(effect.claim_id)
             case AnswerTransfer() | SendPayload() | SendResult():
                 self._server.answer(effect)
 
@@ -283,7 +286,7 @@ async def _main(parts: _Parts) -> None:
         parts.node,
         parts.database,
         parts.highwater,
-        lambda events, effects: room[0].report(events, effects),
+        lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
     )
     keeper = Doorkeeper(
         brain=brain,
@@ -322,8 +325,7 @@ async def _main(parts: _Parts) -> None:
         notices.close()
         await brain.finish()
         with trio.move_on_after(2):
-            while links.count:
-                await trio.sleep(0.02)
+            await links.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("stopped")
 

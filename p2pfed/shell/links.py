@@ -122,6 +122,7 @@ class Links:
         self._queue_bytes_max = queue_bytes_max
         self._links: dict[LinkId, _Link] = {}
         self._numbers = count(1)
+        self._one_less = trio.Event()
         self._dials: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -130,6 +131,12 @@ class Links:
             self._dials = nursery
             task_status.started()
             await trio.sleep_forever()
+
+    async def wait_closed(self) -> None:
+        """Returns when the last link is gone."""
+        while self._links:
+            self._one_less = trio.Event()
+            await self._one_less.wait()
 
     # The node's effects
 
@@ -207,6 +214,7 @@ class Links:
                 nursery.start_soon(self._receive, link)
                 nursery.start_soon(self._send, link)
         del self._links[link.id]
+        self._one_less.set()
         await self._events.send(LinkDown(link=link.id))
 
     async def _receive(self, link: _Link) -> None:

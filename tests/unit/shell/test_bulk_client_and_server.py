@@ -73,7 +73,7 @@ async def test_no_byte_leaves_before_the_host_named_the_block_of_its_lease(tmp_p
         named = await home.event()
         assert isinstance(named, HandoverNamed)
         error = StateError("transfer-handover", "that block does not hand the claim over")
-        home.server.answer(AnswerTransfer(transfer=named.transfer, error=error))
+        home.server.answer(AnswerTransfer(transfer=named.transfer, error=error, retry=True))
         # The refusal is no verdict for ever, so the host asks again.
         await home.hand_over(sealed)
         assert await host.event() == PayloadFetched(claim_id=CLAIM)
