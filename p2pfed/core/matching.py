@@ -254,20 +254,22 @@ class _Round:
 
     def _turn(self, home: _Home, job_id: JobId, source: _Source | _Follower) -> None:
         """Tries one job, and puts what comes after it into the home's heap."""
-        job = self._queue[job_id]
-        placed = self._try(home, job)
-        if placed:
-            if isinstance(source, tuple):
-                members, index = source[0], source[1] + 1
-            else:
-                members, index = self._queue.members(job.shape), 1
-            if index < len(members):
-                order, follower = members[index]
-                heappush(home.heap, (order, follower, (members, index)))
-        if isinstance(source, _Source) and (placed or not self._exhausted(home, source)):
+        if isinstance(source, _Source):
+            if self._exhausted(home, source):
+                return
             head = next(source.heads, None)
             if head is not None:
                 heappush(home.heap, (*head, source))
+        job = self._queue[job_id]
+        if not self._try(home, job):
+            return
+        if isinstance(source, tuple):
+            members, index = source[0], source[1] + 1
+        else:
+            members, index = self._queue.members(job.shape), 1
+        if index < len(members):
+            order, follower = members[index]
+            heappush(home.heap, (order, follower, (members, index)))
 
     def _exhausted(self, home: _Home, source: _Source) -> bool:
         """True if nothing of the cell can be placed; asked once per state of the offers."""
@@ -303,7 +305,7 @@ class _Round:
             return
         self._changes += 1
         offer = index.offers[number]
-        starts_ms = index.books[number].reservations[-1].starts_ms
+        starts_ms = index.books[number].reserved[-1].starts_ms
         self._reservations.append(Reservation(job_id, offer.offer_id, starts_ms))
         if offer.until_ms:
             last_ms = offer.until_ms - end_ms(0, shape.walltime_s, self._rules)

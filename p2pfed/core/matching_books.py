@@ -13,8 +13,8 @@ need fits the *room*: what will be free at that start, less this and the earlier
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
 
 from p2pfed.core.ids import JobId
 from p2pfed.core.matching_fit import Amount, OfferState, covers
@@ -22,12 +22,17 @@ from p2pfed.core.matching_fit import Amount, OfferState, covers
 _Columns = tuple[list[int], list[int], list[int], list[int]]
 
 
-class Reservation(NamedTuple):
-    """A job's place on an offer: capacity enough is surely back at `starts_ms`."""
+@dataclass(slots=True)
+class Reserved:
+    """A job's place on an offer: capacity enough is surely back at `starts_ms`.
+
+    `room` is what others may take without delaying it, if they don't end before.
+    """
 
     job_id: JobId
     starts_ms: int
-    need: Amount
+    amount: Amount
+    room: Amount
 
 
 class Books:
@@ -46,7 +51,7 @@ class Books:
         "held_cores",
         "memory_mib",
         "nodes",
-        "reservations",
+        "reserved",
         "returns",
     )
 
@@ -54,7 +59,7 @@ class Books:
         self.nodes, self.cores, self.gpus, self.memory_mib = offer.free
         self.held_cores = offer.held_cores
         self.returns = [(part.ends_ms, part.amount) for part in offer.running]
-        self.reservations: tuple[Reservation, ...] = ()
+        self.reserved: list[Reserved] = []
         self._ends: list[int] = []  # empty: to be made from `returns`
         self._back: _Columns = ([], [], [], [])
 
@@ -71,15 +76,14 @@ class Books:
         self.memory_mib -= amount.memory_mib
         self.returns.append((ends_ms, amount))
         self._ends = []
+        for kept in self.reserved:
+            if ends_ms > kept.starts_ms:
+                kept.room = _minus(kept.room, amount)
 
     def passes(self, need: Amount, ends_ms: int) -> bool:
         """True if a job that fits what is free delays no reservation."""
-        kept = Amount(0, 0, 0, 0)
-        for reservation in self.reservations:
-            kept = _plus(kept, reservation.need._replace(nodes=0))
-            if ends_ms <= reservation.starts_ms:
-                continue
-            if not covers(_minus(self._free_at(reservation.starts_ms), kept), need):
+        for kept in self.reserved:
+            if ends_ms > kept.starts_ms and not covers(kept.room, need):
                 return False
         return True
 
@@ -90,11 +94,10 @@ class Books:
         a host has not yet said that something has ended.
         """
         nodes, cores, gpus, memory_mib = need
-        for reservation in self.reservations:
-            _, kept_cores, kept_gpus, kept_memory_mib = reservation.need
-            cores += kept_cores
-            gpus += kept_gpus
-            memory_mib += kept_memory_mib
+        for kept in self.reserved:
+            cores += kept.amount.cores
+            gpus += kept.amount.gpus
+            memory_mib += kept.amount.memory_mib
         ends = self._ends or self._line_up()
         back_nodes, back_cores, back_gpus, back_memory = self._back
         first = 0
@@ -108,16 +111,20 @@ class Books:
             first = max(first, bisect_left(back_nodes, nodes - self.nodes))
         return ends[first] if first < len(ends) else None
 
-    def reserve(self, job_id: JobId, starts_ms: int, need: Amount) -> None:
-        """Keeps a place for the job from `starts_ms` on."""
-        self.reservations += (Reservation(job_id, starts_ms, need),)
+    def reserve(self, job_id: JobId, starts_ms: int, amount: Amount) -> None:
+        """Keeps `amount` for the job from `starts_ms` on."""
+        room = _minus(self._free_at(starts_ms), amount)
+        for kept in self.reserved:
+            room = _minus(room, kept.amount)
+        self.reserved.append(Reserved(job_id, starts_ms, amount, room))
 
     def _free_at(self, time_ms: int) -> Amount:
         """What is free once all is back that is surely back by then."""
         count = bisect_right(self._ends or self._line_up(), time_ms)
         if not count:
             return self.free
-        return _plus(self.free, Amount(*(column[count - 1] for column in self._back)))
+        back = Amount(*(column[count - 1] for column in self._back))
+        return Amount(*(a + b for a, b in zip(self.free, back, strict=True)))
 
     def _line_up(self) -> list[int]:
         """The ends, ascending, and in `_back` how much of each resource is back by each."""
@@ -131,10 +138,6 @@ class Books:
             list(accumulate(amount.memory_mib for amount in amounts)),
         )
         return self._ends
-
-
-def _plus(a: Amount, b: Amount) -> Amount:
-    return Amount(a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
 
 
 def _minus(a: Amount, b: Amount) -> Amount:

@@ -21,7 +21,7 @@ from typing import Final
 
 from p2pfed.core.ids import CentreName, JobId, Position
 from p2pfed.core.matching_books import Books
-from p2pfed.core.matching_fit import Amount, OfferState, end_ms
+from p2pfed.core.matching_fit import Amount, OfferState, amount_of, end_ms
 from p2pfed.core.queue import Corner, Shape
 from p2pfed.core.rules import Rules
 
@@ -120,6 +120,7 @@ class OfferIndex:
         self._hashes = [tie_hash(round_number, offer.offer_id) for offer in self.offers]
         self._number = {offer.offer_id: number for number, offer in enumerate(self.offers)}
         self._conditions: dict[Conditions, int] = {}
+        self._with_capacity: dict[Corner, int] = {}
         self._index_conditions()
         self._index_amounts()
 
@@ -231,15 +232,23 @@ class OfferIndex:
 
     def exhausted(self, home: CentreName, corner: Corner, payable: int) -> bool:
         """True if no job of the home that needs at least `corner` can be placed or reserved."""
-        key = (home, corner.resource_class)
-        mask = self._conditions.get(key)
+        mask = self._with_capacity.get(corner)
         if mask is None:
-            mask = self._conditions[key] = self._open_to(*key)
-        mask &= payable & self._walltime.at_least(corner.walltime_s)
-        if mask & self._reservable & self._total_cores.at_least(corner.cores):
-            return False
-        mask &= self._cores.at_least(corner.cores) & self._gpus.at_least(corner.gpus)
-        return not mask & self._memory.at_least(corner.memory_mib)
+            mask = self._with_capacity[corner] = self._left_for(corner)
+        if not mask:
+            return True
+        key = (home, corner.resource_class)
+        open_to = self._conditions.get(key)
+        if open_to is None:
+            open_to = self._conditions[key] = self._open_to(*key)
+        return not mask & open_to & payable
+
+    def _left_for(self, corner: Corner) -> int:
+        """The offers that have what `corner` needs free now, or could keep a place for it."""
+        free = self._cores.at_least(corner.cores) & self._gpus.at_least(corner.gpus)
+        free &= self._memory.at_least(corner.memory_mib)
+        free |= self._reservable & self._total_cores.at_least(corner.cores)
+        return free & self._walltime.at_least(corner.walltime_s)
 
     # Placing
 
@@ -292,7 +301,7 @@ class OfferIndex:
             return False
         if self._capped and self._over_cap(number, shape, need[1]):
             return False
-        return not book.reservations or book.passes(need, ends_ms)
+        return not book.reserved or book.passes(need, ends_ms)
 
     def _over_cap(self, number: int, shape: Shape, cores: int) -> bool:
         cap = self.offers[number].terms.per_centre_cores
@@ -300,6 +309,7 @@ class OfferIndex:
 
     def place(self, number: int, home: CentreName, amount: Amount, ends_ms: int) -> None:
         """Takes a placed job's amount from the offer, until `ends_ms`."""
+        self._with_capacity.clear()
         book, bit = self.books[number], self._bits[number]
         nodes, cores, gpus, memory_mib = book.free
         book.take(amount, ends_ms)
@@ -322,7 +332,7 @@ class OfferIndex:
 
     def _note_return(self, number: int, ends_ms: int) -> None:
         """Keeps the list of first returns, which holds all offers that may be reserved."""
-        if len(self.books[number].reservations) >= self._rules.reserve_depth:
+        if len(self.books[number].reserved) >= self._rules.reserve_depth:
             return
         known = self._first_end.get(number)
         if known is not None:
@@ -356,7 +366,7 @@ class OfferIndex:
             if self._capped and self._over_cap(number, shape, need[1]):
                 continue
             starts_ms = books[number].start_of(need)
-            if starts_ms is None or max(starts_ms, self._cut_ms) + run_ms > last_end[number]:
+            if starts_ms is None or starts_ms + run_ms > last_end[number]:
                 continue
             if best is None or (starts_ms, number) < best:
                 best = starts_ms, number
@@ -364,8 +374,9 @@ class OfferIndex:
             return None
         starts_ms, number = best
         book = self.books[number]
-        book.reserve(job, starts_ms, need)
-        if len(book.reservations) >= self._rules.reserve_depth:
+        self._with_capacity.clear()
+        book.reserve(job, starts_ms, amount_of(shape))
+        if len(book.reserved) >= self._rules.reserve_depth:
             self._reservable &= ~self._bits[number]
             ends_ms = self._first_end.pop(number)
             del self._first_ends[bisect_left(self._first_ends, (ends_ms, number))]
