@@ -252,12 +252,15 @@ class Supervisor:
         self, reservation: str, outcome: str, exit_code: int = 0, number: int = 0, detail: str = ""
     ) -> None:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended_ms = max(self._started_ms, _wall_ms())
+        if outcome == "not-started" or not self._script_pid:
+            ended_ms = self._started_ms
         fields = {
             "outcome": outcome,
             "exit_code": str(exit_code),
             "signal": str(number),
             "started_ms": str(self._started_ms),
-            "ended_ms": str(max(self._started_ms, _wall_ms())),
+            "ended_ms": str(ended_ms),
             "memory_mib_max": str(-(-self._memory_bytes_max // (1 << 20))),
             "user_ms": str(int(usage.ru_utime * 1000)),
             "system_ms": str(int(usage.ru_stime * 1000)),
