@@ -32,11 +32,10 @@ from p2pfed.core.matching_fit import (
     capacity_of,
     end_ms,
     fits,
-    need_of,
 )
 from p2pfed.core.matching_index import OfferIndex
 from p2pfed.core.queue import HOUR_MS, Cell, Key, Queue, QueuedJob, Shape
-from p2pfed.core.rules import PPM, ResourceClass, Rules
+from p2pfed.core.rules import PPM, Rules
 
 __all__ = [
     "Amount",
@@ -148,6 +147,18 @@ def score_of(job: QueuedJob, cut_ms: int, balance_ppm: int, rules: Rules) -> Sco
     )
 
 
+def charge_of(shape: Shape, rules: Rules) -> int:
+    """The points that a placement adds to its home's usage: all it needs, for its walltime."""
+    resource = rules.resource_class(shape.resource_class)
+    if resource is None:
+        return 0
+    node_s = shape.nodes * shape.walltime_s
+    amount = resource.amount(
+        core_s=node_s * shape.cores_per_node, gpu_s=node_s * shape.gpus_per_node
+    )
+    return resource.points(amount)
+
+
 def match(given: MatchInput) -> Matching:
     """The placements and reservations of a round.
 
@@ -198,7 +209,6 @@ class _Round:
         self._queue = given.queue
         offers = (offer for offer in given.offers.values() if offer.offer_id.centre in alive)
         self._index = OfferIndex(offers, given.round, given.cut_ms, rules)
-        self._exchange: dict[str, ResourceClass] = {c.name: c for c in rules.resource_classes}
         self._weight = BALANCE_SCALE * rules.balance_points
         self._placements: list[Placement] = []
         self._reservations: list[Reservation] = []
@@ -285,7 +295,7 @@ class _Round:
         mask = index.admitting(shape) & home.payable
         if not mask:
             return False
-        need = need_of(shape)
+        need = amount_of(shape)
         ends_ms = end_ms(self._given.cut_ms, shape.walltime_s, self._rules)
         number = index.choose(shape, need, ends_ms, mask, job.job_id)
         if number is None:
@@ -293,7 +303,7 @@ class _Round:
             return False
         score = score_of(job, self._given.cut_ms, home.ppm, self._rules)
         self._placements.append(Placement(job.job_id, index.offers[number].offer_id, score))
-        index.place(number, home.name, amount_of(shape), ends_ms)
+        index.place(number, home.name, need, ends_ms)
         self._charge(home, shape)
         self._changes += 1
         return True
@@ -314,12 +324,7 @@ class _Round:
 
     def _charge(self, home: _Home, shape: Shape) -> None:
         """Counts the placement as usage of its home."""
-        exchange = self._exchange.get(shape.resource_class)
-        if exchange is None:
-            return
-        core_s = shape.nodes * shape.cores_per_node * shape.walltime_s
-        gpu_s = shape.nodes * shape.gpus_per_node * shape.walltime_s
-        home.charged += exchange.points(exchange.amount(core_s=core_s, gpu_s=gpu_s))
+        home.charged += charge_of(shape, self._rules)
         home.ppm = balance(home.standing, home.charged)
         home.payable = self._index.within_balance(home.ppm)
 

@@ -19,7 +19,8 @@ from itertools import accumulate
 from p2pfed.core.ids import JobId
 from p2pfed.core.matching_fit import Amount, OfferState, covers
 
-_Columns = tuple[list[int], list[int], list[int], list[int]]
+_Columns = tuple[list[int], list[int], list[int]]
+"""Cores, GPUs and memory that are back by each end."""
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Books:
     """What happens to one offer in the course of a round.
 
     `free` of each resource only goes down, so a job that once failed here fails for the rest of
-    the round. The four amounts stand in attributes of their own because the matching reads them
+    the round. The three amounts stand in attributes of their own because the matching reads them
     hundreds of thousands of times.
     """
 
@@ -50,27 +51,25 @@ class Books:
         "gpus",
         "held_cores",
         "memory_mib",
-        "nodes",
         "reserved",
         "returns",
     )
 
     def __init__(self, offer: OfferState) -> None:
-        self.nodes, self.cores, self.gpus, self.memory_mib = offer.free
+        _, self.cores, self.gpus, self.memory_mib = offer.free
         self.held_cores = offer.held_cores
         self.returns = [(part.ends_ms, part.amount) for part in offer.running]
         self.reserved: list[Reserved] = []
         self._ends: list[int] = []  # empty: to be made from `returns`
-        self._back: _Columns = ([], [], [], [])
+        self._back: _Columns = ([], [], [])
 
     @property
     def free(self) -> Amount:
         """What is free now."""
-        return Amount(self.nodes, self.cores, self.gpus, self.memory_mib)
+        return Amount(0, self.cores, self.gpus, self.memory_mib)
 
     def take(self, amount: Amount, ends_ms: int) -> None:
         """Gives `amount` to a job placed in this round."""
-        self.nodes -= amount.nodes
         self.cores -= amount.cores
         self.gpus -= amount.gpus
         self.memory_mib -= amount.memory_mib
@@ -93,13 +92,13 @@ class Books:
         The earliest of the known returns by which enough is back. It may lie before the cut, if
         a host has not yet said that something has ended.
         """
-        nodes, cores, gpus, memory_mib = need
+        _, cores, gpus, memory_mib = need
         for kept in self.reserved:
             cores += kept.amount.cores
             gpus += kept.amount.gpus
             memory_mib += kept.amount.memory_mib
         ends = self._ends or self._line_up()
-        back_nodes, back_cores, back_gpus, back_memory = self._back
+        back_cores, back_gpus, back_memory = self._back
         first = 0
         if cores > self.cores:
             first = bisect_left(back_cores, cores - self.cores)
@@ -107,8 +106,6 @@ class Books:
             first = max(first, bisect_left(back_memory, memory_mib - self.memory_mib))
         if gpus > self.gpus:
             first = max(first, bisect_left(back_gpus, gpus - self.gpus))
-        if nodes > self.nodes:
-            first = max(first, bisect_left(back_nodes, nodes - self.nodes))
         return ends[first] if first < len(ends) else None
 
     def reserve(self, job_id: JobId, starts_ms: int, amount: Amount) -> None:
@@ -123,8 +120,8 @@ class Books:
         count = bisect_right(self._ends or self._line_up(), time_ms)
         if not count:
             return self.free
-        back = Amount(*(column[count - 1] for column in self._back))
-        return Amount(*(a + b for a, b in zip(self.free, back, strict=True)))
+        cores, gpus, memory_mib = (column[count - 1] for column in self._back)
+        return Amount(0, self.cores + cores, self.gpus + gpus, self.memory_mib + memory_mib)
 
     def _line_up(self) -> list[int]:
         """The ends, ascending, and in `_back` how much of each resource is back by each."""
@@ -132,7 +129,6 @@ class Books:
         self._ends = [end for end, _ in self.returns]
         amounts = [amount for _, amount in self.returns]
         self._back = (
-            list(accumulate(amount.nodes for amount in amounts)),
             list(accumulate(amount.cores for amount in amounts)),
             list(accumulate(amount.gpus for amount in amounts)),
             list(accumulate(amount.memory_mib for amount in amounts)),
@@ -141,4 +137,4 @@ class Books:
 
 
 def _minus(a: Amount, b: Amount) -> Amount:
-    return Amount(a[0] - b[0], a[1] - b[1], a[2] - b[2], a[3] - b[3])
+    return Amount(0, a[1] - b[1], a[2] - b[2], a[3] - b[3])

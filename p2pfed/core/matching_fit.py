@@ -26,7 +26,10 @@ from p2pfed.core.rules import Rules
 
 
 class Amount(NamedTuple):
-    """A part of an offer. Nodes are shared, so what a job holds has `nodes` 0."""
+    """A part of an offer: totals over `nodes` nodes.
+
+    Nodes are shared, so `nodes` is no amount that could run out, and is compared nowhere.
+    """
 
     nodes: int
     cores: int
@@ -101,15 +104,7 @@ def capacity_of(terms: PerNode, nodes: int) -> Amount:
 
 
 def amount_of(job: PerNode) -> Amount:
-    """What a job holds of an offer while it is claimed: no node whole, so `nodes` is 0."""
-    nodes = job.nodes
-    return Amount(
-        0, nodes * job.cores_per_node, nodes * job.gpus_per_node, nodes * job.memory_mib_per_node
-    )
-
-
-def need_of(job: PerNode) -> Amount:
-    """What must be free for the job to start: what it will hold, and its width in nodes."""
+    """What a job needs of an offer to start, and holds while it is claimed."""
     return capacity_of(job, job.nodes)
 
 
@@ -119,12 +114,9 @@ def end_ms(cut_ms: int, walltime_s: int, rules: Rules) -> int:
 
 
 def covers(free: Amount, need: Amount) -> bool:
-    """True if no part of `need` exceeds `free`."""
+    """True if no total of `need` exceeds `free`."""
     return (
-        need.cores <= free.cores
-        and need.nodes <= free.nodes
-        and need.gpus <= free.gpus
-        and need.memory_mib <= free.memory_mib
+        need.cores <= free.cores and need.gpus <= free.gpus and need.memory_mib <= free.memory_mib
     )
 
 
@@ -171,7 +163,7 @@ TERMS_CODES = (
 )
 """Constraints that waiting for others' jobs to end does not meet."""
 
-CAPACITY_CODES = ("no-cores", "no-gpus", "no-memory", "no-nodes")
+CAPACITY_CODES = ("no-cores", "no-gpus", "no-memory")
 """What is not free now; a job that breaks only these may get a reservation."""
 
 
@@ -206,11 +198,10 @@ def _broken_terms(
 
 
 def _lacking(shape: Shape, offer: OfferState) -> Iterator[str]:
-    need, free = need_of(shape), offer.free
+    need, free = amount_of(shape), offer.free
     verdicts = (
         need.cores <= free.cores,
         need.gpus <= free.gpus,
         need.memory_mib <= free.memory_mib,
-        need.nodes <= free.nodes,
     )
     return (code for code, holds in zip(CAPACITY_CODES, verdicts, strict=True) if not holds)

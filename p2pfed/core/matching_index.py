@@ -21,7 +21,7 @@ from typing import Final
 
 from p2pfed.core.ids import CentreName, JobId, Position
 from p2pfed.core.matching_books import Books
-from p2pfed.core.matching_fit import Amount, OfferState, amount_of, end_ms
+from p2pfed.core.matching_fit import Amount, OfferState, end_ms
 from p2pfed.core.queue import Corner, Shape
 from p2pfed.core.rules import Rules
 
@@ -157,7 +157,6 @@ class OfferIndex:
         self._walltime = _Ladder([self._longest_s(offer) for offer in offers])
         self._min_balance = _Ladder([-offer.terms.min_balance for offer in offers])
         self._total_cores = _Ladder([o.nodes * o.terms.cores_per_node for o in offers])
-        self._nodes = _FallingLadder([book.nodes for book in books])
         self._cores = _FallingLadder([book.cores for book in books])
         self._gpus = _FallingLadder([book.gpus for book in books])
         self._memory = _FallingLadder([book.memory_mib for book in books])
@@ -258,9 +257,8 @@ class OfferIndex:
         Best is the least left over: GPUs first, then cores, then memory; then the least
         `tie_hash(job) XOR tie_hash(offer)`; then the least offer id.
         """
-        nodes, cores, gpus, memory_mib = need
+        _, cores, gpus, memory_mib = need
         mask &= self._cores.at_least(cores) & self._memory.at_least(memory_mib)
-        mask &= self._nodes.at_least(nodes)
         if gpus:
             mask &= self._gpus.at_least(gpus)
         if not mask:
@@ -292,12 +290,7 @@ class OfferIndex:
 
     def _takes(self, number: int, shape: Shape, need: Amount, ends_ms: int) -> bool:
         book = self.books[number]
-        if (
-            need[1] > book.cores
-            or need[3] > book.memory_mib
-            or need[2] > book.gpus
-            or need[0] > book.nodes
-        ):
+        if need[1] > book.cores or need[3] > book.memory_mib or need[2] > book.gpus:
             return False
         if self._capped and self._over_cap(number, shape, need[1]):
             return False
@@ -311,7 +304,7 @@ class OfferIndex:
         """Takes a placed job's amount from the offer, until `ends_ms`."""
         self._with_capacity.clear()
         book, bit = self.books[number], self._bits[number]
-        nodes, cores, gpus, memory_mib = book.free
+        _, cores, gpus, memory_mib = book.free
         book.take(amount, ends_ms)
         if bit & self._capped:
             book.held_cores = {
@@ -322,8 +315,6 @@ class OfferIndex:
         self._memory.lower(memory_mib, book.memory_mib, bit)
         if amount.gpus:
             self._gpus.lower(gpus, book.gpus, bit)
-        if amount.nodes:
-            self._nodes.lower(nodes, book.nodes, bit)
         ordered = self._tightest[self.offers[number].terms.resource_class]
         del ordered[bisect_left(ordered, (gpus, cores, memory_mib, number))]
         if book.cores > 0:
@@ -375,7 +366,7 @@ class OfferIndex:
         starts_ms, number = best
         book = self.books[number]
         self._with_capacity.clear()
-        book.reserve(job, starts_ms, amount_of(shape))
+        book.reserve(job, starts_ms, need)
         if len(book.reserved) >= self._rules.reserve_depth:
             self._reservable &= ~self._bits[number]
             ends_ms = self._first_end.pop(number)

@@ -39,7 +39,7 @@ def naive_match(given: MatchInput) -> tuple[Pairs, Kept]:
         return own_points(job, given) + weight
 
     def free_at(offer_id: OfferId, time_ms: int | None) -> list[int]:
-        """Nodes, cores, GPUs and memory; with a time, all that is back by then."""
+        """(Nodes,) cores, GPUs and memory; with a time, all that is back by then."""
         free = list(offers[offer_id].free)
         for _, job in held[offer_id]:
             free = [a - b for a, b in zip(free, parts(job), strict=True)]
@@ -117,8 +117,7 @@ def parts(job: QueuedJob) -> tuple[int, int, int, int]:
 
 
 def is_within(job: QueuedJob, free: list[int]) -> bool:
-    need = (job.shape.nodes, *parts(job)[1:])
-    return all(a <= b for a, b in zip(need, free, strict=True))
+    return all(a <= b for a, b in zip(parts(job)[1:], free[1:], strict=True))
 
 
 def end(job: QueuedJob, from_ms: int, given: MatchInput) -> int:
