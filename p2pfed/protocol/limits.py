@@ -58,7 +58,7 @@ SPARSE_LINKS: Final = 8
 SPARSE_LINKS_MAX: Final = 32
 """Links that it accepts."""
 ROTATE_MS: Final = 300_000
-"""In a larger federation one link is replaced by a random other one in this time."""
+"""In a larger federation one link is replaced by a random other one after this to twice this."""
 BACKOFF_MS_MIN: Final = 1000
 BACKOFF_MS_MAX: Final = 60_000
 YIELD_MS: Final = 1000

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pfed.core.codec import encode
 from p2pfed.core.fields import CborItem
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.waiting import BlockRef, SeqRange
 from p2pfed.errors import InputError
 from p2pfed.protocol.framing import FrameReader
@@ -27,6 +30,7 @@ from p2pfed.protocol.messages import (
     decode_message,
     encode_message,
 )
+from p2pfed.protocol.session import MOVES
 from tests.writers import FEDERATION, Writer
 
 ALPHA = FeedKey(CentreName("alpha"), 0)
@@ -181,3 +185,52 @@ def test_a_damaged_block_says_something_or_is_the_peers_fault(data: st.DataObjec
         claimed_ref(bytes(damaged))
     except InputError:
         return
+
+
+PAGE = (Path(__file__).parents[3] / "docs/reference/peer-protocol.md").read_text(encoding="utf-8")
+EXAMPLES: tuple[Message, ...] = (
+    Hello(
+        federation=FederationId(bytes(32)),
+        centre=ALPHA.centre,
+        software="p2pfed/0.1.0",
+        instance=5,
+    ),
+    FrontierMessage(((ALPHA, Head(7, BlockId(bytes(32)))),)),
+    Blocks((b"block",)),
+    Have(((ALPHA, Head(7, BlockId(bytes(32)))),)),
+    Want((SeqRange(ALPHA, 0, 3),)),
+    Ping(1000),
+    Pong(1000, 1004, 1004),
+    Bye("shutdown", "this daemon stops"),
+    Linked((ALPHA.centre, BETA.centre)),
+)
+
+
+def name_of(kind: type[Message]) -> str:
+    return kind.__name__.removesuffix("Message")
+
+
+def test_the_reference_page_shows_a_frame_of_each_message_as_it_is() -> None:
+    shown = re.findall(r"^\| (\w+) \| `([0-9a-f]+)` \|$", PAGE, re.MULTILINE)
+    assert shown == [(name_of(type(m)), encode_message(m).hex()) for m in EXAMPLES]
+
+
+def test_the_reference_page_numbers_the_messages_as_they_are() -> None:
+    numbered = re.findall(r"^\| (\d+) \| (\w+) \|", PAGE, re.MULTILINE)
+    assert numbered == [(str(decode_type(encode_message(m))), name_of(type(m))) for m in EXAMPLES]
+
+
+def test_the_reference_page_has_the_table_of_moves() -> None:
+    stated = re.findall(r"^\| ([a-z-]+) \| ([A-Z]\w+) \| ([a-z-]+) \|$", PAGE, re.MULTILINE)
+    assert set(stated) == {
+        (state.value, name_of(kind), after.value)
+        for state, moves in MOVES.items()
+        for kind, after in moves.items()
+    }
+
+
+def decode_type(data: bytes) -> int:
+    item = cbor2.loads(only_body(data))
+    number = item[0]
+    assert isinstance(number, int)
+    return number
