@@ -27,7 +27,7 @@ from p2pfed.core.lifecycle import (
     kill_at,
     may_accept,
 )
-from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers, fits, need_of
+from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
 from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.state import offer_state, shape_of
@@ -155,7 +155,7 @@ class Host:
             self._judge_later(entry, claim, self._rounds.due_ms(), turn)
         elif verdict is Match.NOT_OURS:
             self._close(entry, "unjustified", turn)
-        elif not covers(self._free(offer), need_of(job.job)):
+        elif not covers(self._free(offer), amount_of(job.job)):
             self._close(entry, "no-capacity", turn)
         elif verdict is Match.OURS or self._harmless(entry, claim, job, offer, turn):
             self._accept(entry, claim, turn)
@@ -210,7 +210,7 @@ class Host:
             other = self._ledger.live.jobs[wanted]
             if wanted != job.job_id and not self._has_place(other):
                 free = _less(free, amount_of(other.job))
-        if covers(free, need_of(job.job)):
+        if covers(free, amount_of(job.job)):
             return True
         self._judge_later(entry, claim, turn.now_ms + self._rules.round_ms, turn)
         return False
