@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "members": "p2pfed.cli.federation",
     "balance": "p2pfed.cli.federation",
     "ledger": "p2pfed.cli.ledger",
+    "demo": "p2pfed.cli.demo",
 }
 """The module of each command, in the order of the help."""
 

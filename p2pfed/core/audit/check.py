@@ -226,6 +226,7 @@ class _Audit:
             inert=self._inert,
             frontier=frontier,
             view_digest=view_digest(frontier),
+            cut_digest=view_digest(self._replica.cut_frontier(hlc_cut(at_ms))),
             balances=tuple(Balance(c, standing, balance(standing)) for c, standing in standings),
             findings=tuple(self._findings.kept),
             counts=self._findings.counts,

@@ -68,6 +68,8 @@ class Report:
         inert: those of them, up to `at_ms`, that count for nothing.
         frontier: the newest admitted block of each feed.
         view_digest: of that frontier; equal for two ledgers that hold the same.
+        cut_digest: of the frontier up to `at_ms`: for the cut of a round it is the view digest that
+            every daemon computed with the same blocks at that round.
         balances: by centre.
         findings: at most FINDINGS_PER_CODE_MAX of each code.
         counts: how many findings there were, by code.
@@ -82,6 +84,7 @@ class Report:
     inert: int = 0
     frontier: Frontier = field(default_factory=dict)
     view_digest: ViewDigest | None = None
+    cut_digest: ViewDigest | None = None
     balances: tuple[Balance, ...] = ()
     findings: tuple[Finding, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,212 @@
+"""The course of a demonstration: found, start, offer, submit, follow, settle, compare.
+
+Whatever ends it early (an error, Ctrl-C), the jobs that still run are cancelled and the daemons
+stopped before it returns.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from p2pfed.core.ids import CentreName
+from p2pfed.errors import P2pfedError
+from p2pfed.shell.client import Client
+from p2pfed.shell.demo.board import Board, Stage
+from p2pfed.shell.demo.daemons import Daemon, Daemons
+from p2pfed.shell.demo.feeds import JobFeeds
+from p2pfed.shell.demo.founding import demo_folder, found_federation
+from p2pfed.shell.demo.plan import WALLTIME_S, JobPlan, Plan, example_script
+from p2pfed.shell.demo.report import DemoReport
+from p2pfed.shell.demo.verdict import Verdict
+from p2pfed.shell.door import JobView
+
+TEMPLATE: Final = "default"
+_JOBS_S: Final = 120
+_JOB_S: Final = 15
+"""All jobs together may take `_JOBS_S` and so much for each: far more than they need."""
+_LOOK_S: Final = 0.25
+_ASK_AGAIN_S: Final = 2.0
+_CANCEL_S: Final = 10
+
+
+def run_demo(plan: Plan, stage: Stage, *, keep: Path | None = None) -> DemoReport:
+    """Runs a demonstration and judges it.
+
+    Args:
+        plan: what to do.
+        stage: who watches.
+        keep: an empty or new folder for the centres, which then stay; None: a temporary one.
+
+    Raises:
+        InputError: `demo-folder`, `demo-ports`, `demo-example`.
+        StateError: `demo-daemon`, `demo-timeout`.
+        StorageError: `disk-full`, `disk-error`.
+    """
+    script = example_script()
+    began_s = time.monotonic()
+    with demo_folder(keep, plan) as folder:
+        stage.say(f"founding a federation of {len(plan.centres)} centres in {folder}")
+        founded = found_federation(folder, plan)
+        board = Board.of(plan)
+
+        def restarted(name: CentreName) -> None:
+            board.centres[name].restarts += 1
+            stage.say(f"{name}: its daemon died and was started again")
+
+        with Daemons(founded.sites, restarted) as daemons:
+            story = _Story(plan, script, stage, board, daemons)
+            try:
+                story.open()
+                story.submit()
+                late = story.follow()
+                stage.say("all jobs are over; comparing what every centre knows")
+                verdict = Verdict(plan, founded.federation, daemons, board, story.ids)
+                report = verdict.judge(
+                    late=late,
+                    elapsed_ms=lambda: int((time.monotonic() - began_s) * 1000),
+                    folder=None if keep is None else str(folder),
+                )
+            finally:
+                story.clear_away()
+        return report
+
+
+class _Story:
+    """A demonstration under way; `ids` has each job's id by its name."""
+
+    def __init__(
+        self, plan: Plan, script: Path, stage: Stage, board: Board, daemons: Daemons
+    ) -> None:
+        self._plan = plan
+        self._script = script
+        self._stage = stage
+        self._board = board
+        self._daemons = daemons
+        self._explained = False
+        self.ids: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Waits until every daemon is connected to every other; opens the offers."""
+        others = len(self._plan.centres) - 1
+
+        def ready(client: Client) -> bool:
+            status = client.status()
+            return not status["recovering"] and status["peers_linked"] == others
+
+        for daemon in self._daemons.all:
+            self._daemons.wait_until(daemon.name, ready, what="a link to every other centre")
+        self._stage.say("every daemon is up and connected to every other")
+        offering = [centre for centre in self._plan.centres if centre.offers]
+        for centre in offering:
+            self._daemons.ask(centre.name, _open_offer)
+            self._board.centres[centre.name].offered_cores = centre.offered_cores
+            shape = f"{centre.nodes} x {centre.cores_per_node} cores"
+            self._stage.say(f"{centre.name} offers {shape}")
+        self._stage.show(self._board)
+        for home in self._plan.homes:
+            self._daemons.wait_until(
+                home,
+                lambda client: len(client.offers()) == len(offering),
+                what="the offers of the others",
+            )
+
+    def submit(self) -> None:
+        """Posts all jobs."""
+        for job in self._plan.jobs:
+            view = self._daemons.ask(job.home, partial(self._post, job))
+            self.ids[job.name] = view["job_id"]
+            self._board.see(view)
+            self._stage.show(self._board)
+        posted = ", ".join(
+            f"{home} {sum(job.home == home for job in self._plan.jobs)}"
+            for home in self._plan.homes
+        )
+        self._stage.say(f"submitted {len(self._plan.jobs)} jobs: {posted}")
+
+    def _post(self, job: JobPlan, client: Client) -> JobView:
+        """Posts a job, unless a request whose answer was lost has done so."""
+        for view in client.jobs():
+            if view["name"] == job.name:
+                return view
+        view, _ = client.submit(
+            {
+                "name": job.name,
+                "arguments": list(job.arguments),
+                "cores_per_node": job.cores,
+                "memory_mib_per_node": 64 * job.cores,
+                "walltime_s": WALLTIME_S,
+            },
+            self._script,
+            {},
+        )
+        return view
+
+    def follow(self) -> bool:
+        """Shows what happens until all jobs are over; True if that took too long."""
+        feeds = JobFeeds(self._daemons[home] for home in self._plan.homes)
+        give_up_s = time.monotonic() + _JOBS_S + _JOB_S * len(self._plan.jobs)
+        heard_s = time.monotonic()
+        try:
+            while self._board.done < self._board.jobs_total:
+                now_s = time.monotonic()
+                if now_s >= give_up_s:
+                    return True
+                self._daemons.supervise()
+                for view in feeds.take(_LOOK_S):
+                    heard_s = now_s
+                    self._see(view)
+                if now_s - heard_s > _ASK_AGAIN_S:
+                    heard_s = now_s
+                    for home in self._plan.homes:
+                        for view in self._daemons.ask(home, lambda client: client.jobs()):
+                            self._see(view)
+                self._stage.show(self._board)
+        finally:
+            feeds.stop()
+        return False
+
+    def _see(self, view: JobView) -> None:
+        if not self._board.see(view):
+            return
+        at = f" at {view['host']}" if view["host"] is not None else ""
+        code = f", exit code {view['exit_code']}" if view["final"] else ""
+        self._stage.say(f"{view['home']}: {view['name']} {view['state']}{at}{code}")
+        if view["state"] == "started" and not self._explained:
+            self._explained = True
+            self._explain()
+
+    def _explain(self) -> None:
+        """Asks once, while the offers are full, why the last job in the queue has to wait."""
+        waiting = [view for view in self._board.jobs.values() if view["state"] == "queued"]
+        if waiting:
+            last = waiting[-1]
+            told = self._daemons.ask(
+                CentreName(last["home"]), lambda client: client.explain(last["job_id"])
+            )
+            self._stage.say(f"{last['home']}: why {last['name']} waits: {told['summary']}")
+
+    def clear_away(self) -> None:
+        """Cancels what still runs, so that nothing outlives the demonstration."""
+        left = [view for view in self._board.jobs.values() if not view["final"]]
+        for view in left:
+            with suppress(P2pfedError), self._daemons[CentreName(view["home"])].client() as client:
+                client.cancel(view["job_id"])
+        give_up_s = time.monotonic() + _CANCEL_S
+        while left and time.monotonic() < give_up_s and any(map(_is_host, self._daemons.all)):
+            time.sleep(_LOOK_S)
+
+
+def _is_host(daemon: Daemon) -> bool:
+    """Whether a guest's job may still run there; a daemon that can't be asked counts as no."""
+    with suppress(P2pfedError), daemon.client() as client:
+        return bool(client.status()["hosted"])
+    return False
+
+
+def _open_offer(client: Client) -> None:
+    if not any(offer["open"] for offer in client.offers(own=True)):
+        client.open_offer(template=TEMPLATE)
