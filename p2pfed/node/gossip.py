@@ -27,17 +27,24 @@ from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import SeqRange
 from p2pfed.errors import InputError, P2pfedError
 from p2pfed.node.effects import (
-    WARNING,
     CloseLink,
     Dial,
     Effect,
-    Note,
     Send,
     SendStored,
     StoredBlock,
 )
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
-from p2pfed.node.peers import ClockOffset, GossipInput, Holdings, PeerLink, PeerStatus, unlinked
+from p2pfed.node.peers import (
+    CALM,
+    ClockOffset,
+    GossipInput,
+    Holdings,
+    PeerLink,
+    PeerStatus,
+    unlinked,
+    warning,
+)
 from p2pfed.protocol import limits
 from p2pfed.protocol.fetch import Fetcher
 from p2pfed.protocol.framing import frame_blocks
@@ -55,9 +62,6 @@ from p2pfed.protocol.session import (
     SessionEvent,
 )
 from p2pfed.protocol.targets import Chance, Targets, keep_new_link
-
-_CALM = frozenset({"link-duplicate", "link-rotated", "link-busy", "shutdown"})
-"""Codes of Bye that blame nobody."""
 
 
 class Gossip:
@@ -123,6 +127,10 @@ class Gossip:
         """Where a member can be reached from now on; a link that exists stays."""
         if centre in self._addresses:
             self._addresses[centre] = address
+
+    def seek_everybody(self, wanted: bool) -> None:
+        """Whether every member is contacted even in a large federation, until told otherwise."""
+        self._targets.seek_everybody(wanted)
 
     # Links
 
@@ -270,11 +278,11 @@ class Gossip:
     def _peer_left(self, link: PeerLink, code: str, text: str, now_ms: int) -> list[Effect]:
         effects = self._forget(link, now_ms)
         effects.append(CloseLink(link=link.id))
-        if code in _CALM:
+        if code in CALM:
             return effects
         self._errors[link.centre] = f"it says: {text} [{code}]"
         text = f"{link.centre} closed the connection: {text} [{code}]"
-        return [*effects, _warning("peer-left", text, link.centre, code)]
+        return [*effects, warning("peer-left", text, link.centre, code)]
 
     # What the node did
 
@@ -483,7 +491,7 @@ class Gossip:
         return [
             Send(link=link.id, data=data),
             CloseLink(link=link.id, error=error),
-            _warning("peer-broke-protocol", str(error), link.centre, error.code),
+            warning("peer-broke-protocol", str(error), link.centre, error.code),
             *effects,
         ]
 
@@ -498,8 +506,3 @@ class Gossip:
         if all(other.centre != link.centre for other in self._links.values()):
             self._targets.down(link.centre, now_ms)
         return self._tell_linked() if was_ready else []
-
-
-def _warning(code: str, text: str, peer: CentreName, why: str) -> Note:
-    fields = (("peer", str(peer)), ("code", why))
-    return Note(level=WARNING, code=code, text=text, fields=fields)

@@ -72,6 +72,7 @@ class Targets:
         self._active_peers = active_peers
         self._targets: dict[CentreName, _Target] = {}
         self._rotate_ms: int | None = None
+        self._everybody = False
 
     def set_centres(self, centres: Iterable[CentreName]) -> None:
         """The centres that may be contacted; our own name is left out."""
@@ -84,7 +85,11 @@ class Targets:
     @property
     def full_mesh(self) -> bool:
         """Whether everybody is linked to everybody."""
-        return len(self._targets) < self._active_peers
+        return self._everybody or len(self._targets) < self._active_peers
+
+    def seek_everybody(self, wanted: bool) -> None:
+        """Whether everybody is to be contacted whatever the size: recovery may need every word."""
+        self._everybody = wanted
 
     # What happened
 

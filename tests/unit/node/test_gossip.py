@@ -367,3 +367,24 @@ def test_blocks_of_a_new_member_are_fetched_once_it_is_one() -> None:
     (want,) = spoken(lab.gossip.set_members(members, now_ms=lab.now_ms))
     assert isinstance(want, Want)
     assert want.ranges[0].feed == delta
+
+
+def test_a_fork_is_seen_when_its_branches_meet_and_honest_peers_stay_linked() -> None:
+    mesh = Mesh(("alpha", "beta"))
+    writer = Writer("gamma")
+    root = writer.write()
+    short, long = writer.branch(), writer.branch()
+    long.time = HlcTime(long.time + 5)
+    branches = {ALPHA: [root, short.write()], BETA: [root, *(long.write() for _ in range(4))]}
+    for name, peer in mesh.peers.items():
+        peer.replica.set_keys(keys_of("alpha", "beta", "gamma"))
+        peer.gossip.set_members({ALPHA: "", BETA: ""}, now_ms=0, former=[GAMMA])
+        for block in branches[name]:
+            peer.replica.admit(block, mesh.now_ms)
+        peer.keep(branches[name])
+    mesh.settle(60_000)
+    forked = [peer.replica.forked() for peer in mesh.peers.values()]
+    assert (writer.feed,) in forked
+    assert mesh.linked_pairs() == 1
+    assert mesh.past == []
+    assert mesh.crossings_max() <= 1

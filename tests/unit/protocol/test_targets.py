@@ -118,6 +118,15 @@ def test_in_a_large_one_each_keeps_a_random_few() -> None:
     assert not found.accepts(SPARSE_LINKS_MAX)
 
 
+def test_even_in_a_large_one_everybody_can_be_sought() -> None:
+    found = targets(ALPHA, *MANY)
+    found.seek_everybody(True)
+    assert found.due(0) == MANY
+    found.seek_everybody(False)
+    found.failed(MANY[0], 0)
+    assert found.wake_ms() is None
+
+
 def test_now_and_then_a_random_link_makes_room() -> None:
     found = targets(ALPHA, *MANY)
     linked = found.due(0)
