@@ -117,8 +117,9 @@ def send(process: Process, number: int) -> None:
 def kill_all(find: Callable[[], Iterable[Process]]) -> None:
     """Kills what `find` finds, until it finds nothing that was not stopped before.
 
-    Everything is stopped first and killed after: a process that forks faster than it is killed
-    can't escape, because its children are found while nobody runs any more.
+    Everything is stopped first and killed after. A fork fails while a signal is pending (fork in
+    the kernel restarts after it), so that whoever was sent SIGSTOP makes no more children, and
+    those it made before are found by the next pass: not even a fork bomb escapes.
     """
     stopped: dict[tuple[int, int], Process] = {}
     for _ in range(_KILL_PASSES_MAX):

@@ -330,13 +330,20 @@ def test_a_script_that_is_missing_has_exit_code_127(bench: Bench) -> None:
     assert bench.run(job).exit_code == 127
 
 
-def test_a_stopped_script_can_still_be_ended(bench: Bench) -> None:
-    job = bench.job("echo up > up; trap 'exit 0' TERM; kill -STOP $$")
+def test_a_stopped_script_can_still_clean_up(bench: Bench) -> None:
+    job = bench.job("trap 'echo tidy > tidy; exit 0' TERM; echo $$ > pid; kill -STOP $$")
     executor = bench.start()
     executor.submit(job)
-    bench.file(job, "up")
+    script = int(bench.file(job, "pid"))
+
+    def is_stopped() -> bool:
+        process = look_up(script)
+        return process is not None and process.state == "T"
+
+    wait_until(is_stopped, "the script's stop")
     executor.cancel(job)
     assert bench.end_of(job, executor).outcome is Outcome.CANCELLED
+    assert output(job, "tidy") == "tidy\n"
 
 
 def test_a_job_that_forks_without_end_is_ended(bench: Bench) -> None:
