@@ -10,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from p2pfed.core.accounting import balance
+from p2pfed.core.accounting import Standing, balance
+from p2pfed.core.ids import OfferId
 from p2pfed.core.lifecycle import JobState
-from p2pfed.core.matching import score_of
+from p2pfed.core.matching import MatchInput, Score
+from p2pfed.core.matching_explain import Explanation as Reasons
+from p2pfed.core.matching_explain import explain
 from p2pfed.core.matching_fit import CAPACITY_CODES, OfferState, fits
-from p2pfed.core.queue import QueuedJob, Shape
-from p2pfed.core.registers import JobEntry
+from p2pfed.core.queue import Shape
+from p2pfed.core.registers import JobEntry, Verdict
 from p2pfed.core.state import shape_of
 from p2pfed.node.node import Node
 from p2pfed.shell.door import CompetitorView, Explanation, FitView, ScoreView
-
-AHEAD_SHOWN: Final = 10
+from p2pfed.shell.views import JOB_WORDS
 
 _SENTENCES: Final[dict[str, Callable[[Shape, OfferState], str]]] = {
+    "host-silent": lambda s, o: f"{o.offer_id.centre} has not been heard for a while",
+    "reserved": lambda s, o: "what is free is kept for a job that waits longer",
     "own-offer": lambda s, o: "it is an offer of the job's own centre",
     "resource-class": lambda s, o: (
         f"asks for {s.resource_class}, the offer is {o.terms.resource_class}"
@@ -82,37 +86,31 @@ def sentence(code: str, shape: Shape, offer: OfferState) -> str:
 
 
 def explanation(node: Node, entry: JobEntry) -> Explanation:
-    """Score and rank of a waiting job, and for each visible offer what of it does not fit."""
+    """Score and rank of a waiting job, and for each open offer what of it does not fit."""
     state = node.ledger.view.state
     cut_ms = node.ledger.view.cut_ms
     verdict = node.ledger.live.judge(entry)
     queued = state.queue.get(entry.job_id)
     used = queued.shape.work_class if queued else entry.job.work_class
     shape = shape_of(entry.job_id, entry.job, used, verdict.declined)
-    home_balance = balance(state.standing(entry.job_id.centre, cut_ms))
-    alive = state.alive(cut_ms)
-    offers = [
-        _fit(shape, offer, fits(shape, offer, cut_ms, home_balance, state.rules))
-        for offer_id, offer in sorted(state.offers().items())
-        if offer_id.centre in alive
-    ]
-    ahead = _ahead(node, queued) if queued else []
+    given = state.match_input(node.rounds.last, cut_ms)
     matching = node.rounds.last_matching
-    placement = matching.placement(entry.job_id) if matching else None
-    kept = matching.reservation(entry.job_id) if matching else None
+    why = explain(given, matching, entry.job_id) if matching else None
+    codes = _codes(given, shape) if why is None else dict(why.offers)
+    offers = [_fit(shape, given.offers[offer_id], codes[offer_id]) for offer_id in sorted(codes)]
+    placement = why.placement if why else None
+    kept = why.reservation if why else None
     return Explanation(
         job_id=str(entry.job_id),
-        state=verdict.state.value,
+        state=JOB_WORDS[verdict.state],
         round=node.rounds.last,
-        summary=_summary(node, entry, queued, offers, len(ahead)),
+        summary=_summary(node, verdict, why, offers),
         class_used=used,
-        score=_score(node, queued) if queued else None,
-        ahead=len(ahead),
+        score=_score(why.score) if why else None,
+        ahead=why.rank - 1 if why else 0,
         ahead_first=[
-            CompetitorView(
-                job_id=str(job.job_id), home=job.job_id.centre, total=_score(node, job)["total"]
-            )
-            for job in ahead[:AHEAD_SHOWN]
+            CompetitorView(job_id=str(job.job_id), home=job.home, total=job.score.total)
+            for job in (why.ahead if why else ())
         ],
         matched_offer_id=None if placement is None else str(placement.offer_id),
         reserved_offer_id=None if kept is None else str(kept.offer_id),
@@ -121,21 +119,30 @@ def explanation(node: Node, entry: JobEntry) -> Explanation:
     )
 
 
+def _codes(given: MatchInput, shape: Shape) -> dict[OfferId, tuple[str, ...]]:
+    """What keeps a job out of each offer that no round has seen waiting."""
+    standing = given.standings.get(shape.home, Standing(0, 0, 0))
+    found = {}
+    for offer_id, offer in given.offers.items():
+        codes = fits(shape, offer, given.cut_ms, balance(standing), given.rules)
+        silent = () if offer_id.centre in given.alive else ("host-silent",)
+        found[offer_id] = (*silent, *codes)
+    return found
+
+
 def _fit(shape: Shape, offer: OfferState, codes: tuple[str, ...]) -> FitView:
+    busy = (*CAPACITY_CODES, "reserved")
     return FitView(
         offer_id=str(offer.offer_id),
         host=offer.offer_id.centre,
         name=offer.terms.name,
-        fits=all(code in CAPACITY_CODES for code in codes),
-        free_now=not any(code in CAPACITY_CODES for code in codes),
+        fits=all(code in busy for code in codes),
+        free_now=not any(code in busy for code in codes),
         reasons=[sentence(code, shape, offer) for code in codes],
     )
 
 
-def _score(node: Node, job: QueuedJob) -> ScoreView:
-    state, cut_ms = node.ledger.view.state, node.ledger.view.cut_ms
-    ppm = balance(state.standing(job.job_id.centre, cut_ms))
-    score = score_of(job, cut_ms, ppm, state.rules)
+def _score(score: Score) -> ScoreView:
     return ScoreView(
         work_class=score.class_points,
         urgency=score.urgency_points,
@@ -144,38 +151,23 @@ def _score(node: Node, job: QueuedJob) -> ScoreView:
     )
 
 
-def _ahead(node: Node, queued: QueuedJob) -> list[QueuedJob]:
-    """The waiting jobs with a higher score, best first. Cost: a pass over the whole queue."""
-    queue = node.ledger.view.state.queue
-    mine = _score(node, queued)["total"]
-    found: list[tuple[int, QueuedJob]] = []
-    for home in queue.homes():
-        for job in queue.in_order(home):
-            total = _score(node, job)["total"]
-            if (total, queued.job_id) <= (mine, job.job_id):
-                break
-            found.append((total, job))
-    found.sort(key=lambda item: (-item[0], item[1].job_id))
-    return [job for _, job in found]
-
-
-def _summary(
-    node: Node, entry: JobEntry, queued: QueuedJob | None, offers: list[FitView], ahead: int
-) -> str:
-    verdict = node.ledger.live.judge(entry)
+def _summary(node: Node, verdict: Verdict, why: Reasons | None, offers: list[FitView]) -> str:
     if verdict.state is not JobState.QUEUED:
-        where = ""
         claim = node.ledger.live.claims[verdict.live].claim if verdict.live else None
-        if claim is not None:
-            where = f" at {claim.offer_id.centre}"
+        where = "" if claim is None else f" at {claim.offer_id.centre}"
         return f"the job is {verdict.state.value}{where}"
-    if queued is None:
+    if why is None:
         return "no round has seen the job yet: it takes part once another centre has acked it"
-    fitting = [offer for offer in offers if offer["fits"]]
+    if "beyond-live-jobs" in why.codes:
+        return "this centre has more jobs waiting than may take part at a time"
     if not offers:
         return "nobody offers capacity now"
+    ahead = f"{why.rank - 1} jobs ahead"
+    fitting = [offer for offer in offers if offer["fits"]]
     if not fitting:
-        return f"none of the {len(offers)} visible offers fits the job"
+        return f"none of the {len(offers)} open offers fits the job"
+    if why.reservation is not None:
+        return f"the job fits, and capacity is kept for it at {why.reservation.offer_id.centre}"
     if not any(offer["free_now"] for offer in fitting):
-        return f"{len(fitting)} offers fit, but what the job needs is not free; {ahead} jobs ahead"
-    return f"the job fits and waits for its turn; {ahead} jobs ahead"
+        return f"{len(fitting)} offers fit, but what the job needs is not free; {ahead}"
+    return f"the job fits and waits for its turn; {ahead}"

@@ -31,7 +31,7 @@ from p2pfed.shell.door import (
 from p2pfed.shell.door import JobState as JobWord
 from p2pfed.shell.localrows import LocalJob
 
-_WORDS: dict[JobState, JobWord] = {
+JOB_WORDS: dict[JobState, JobWord] = {
     JobState.QUEUED: "queued",
     JobState.CLAIMED: "claimed",
     JobState.ACCEPTED: "accepted",
@@ -188,7 +188,7 @@ def job(
         home=entry.job_id.centre,
         name=None if local is None else local.name,
         script=None if local is None else local.script,
-        state=_WORDS[verdict.state],
+        state=JOB_WORDS[verdict.state],
         final=verdict.state.final,
         host=None if last is None or last.claim is None else last.claim.offer_id.centre,
         claim_id=None if last is None else str(last.claim_id),
