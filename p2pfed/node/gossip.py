@@ -26,14 +26,7 @@ from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import SeqRange
 from p2pfed.errors import InputError, P2pfedError
-from p2pfed.node.effects import (
-    CloseLink,
-    Dial,
-    Effect,
-    Send,
-    SendStored,
-    StoredBlock,
-)
+from p2pfed.node.effects import CloseLink, Dial, Effect, Send, SendStored, StoredBlock
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.peers import (
     CALM,
@@ -319,10 +312,9 @@ class Gossip:
         del link  # its peer is known to have them since they came
         for block in blocks:
             self._grow(block)
-        feeds = {block.feed for block in blocks}
         effects: list[Effect] = []
         for other in self._links.values():
-            other.dirty |= feeds
+            other.dirty.update(block.feed for block in blocks)
             effects += self._announce(other)
         return effects + self._ask(now_ms)
 
@@ -470,8 +462,7 @@ class Gossip:
 
     def _close(self, link: PeerLink, now_ms: int, code: str, text: str) -> list[Effect]:
         data = link.session.bye(code, text)
-        effects: list[Effect] = [Send(link=link.id, data=data), CloseLink(link=link.id)]
-        return effects + self._forget(link, now_ms)
+        return [Send(link=link.id, data=data), CloseLink(link=link.id), *self._forget(link, now_ms)]
 
     def _give_up(self, link: PeerLink, now_ms: int, code: str, why: str) -> list[Effect]:
         """The peer does not do its part, which may not be its fault: closes without a penalty."""

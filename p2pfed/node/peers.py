@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head
-from p2pfed.node.effects import Effect, Note
+from p2pfed.node.effects import WARNING, Effect, Note
 from p2pfed.node.events import LinkUp
 from p2pfed.protocol.session import Session
 from p2pfed.protocol.targets import Targets
@@ -153,4 +152,4 @@ def unlinked(centre: CentreName, address: str, targets: Targets) -> PeerStatus:
 def warning(code: str, text: str, peer: CentreName, why: str) -> Note:
     """What an administrator may want to know about a peer; `why` is the error's code."""
     fields = (("peer", str(peer)), ("code", why))
-    return Note(level=logging.WARNING, code=code, text=text, fields=fields)
+    return Note(level=WARNING, code=code, text=text, fields=fields)
