@@ -51,6 +51,9 @@ class PlainStage:
         """Prints the line with the seconds since the start."""
         self._watcher.print(f"{time.monotonic() - self._began_s:6.1f} s  {text}")
 
+    def mention(self, text: str) -> None:
+        """Nothing: it would be too much."""
+
     def show(self, board: Board) -> None:
         """Nothing: the lines say it."""
 
@@ -69,6 +72,10 @@ class LiveStage:
         """Adds the line to the last events."""
         self._events.append(f"{time.monotonic() - self._began_s:6.1f} s  {text}")
         self._draw()
+
+    def mention(self, text: str) -> None:
+        """Also an event."""
+        self.say(text)
 
     def show(self, board: Board) -> None:
         """Draws the board."""

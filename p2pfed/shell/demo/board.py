@@ -98,5 +98,8 @@ class Stage(Protocol):
     def say(self, text: str) -> None:
         """Something worth a line has happened."""
 
+    def mention(self, text: str) -> None:
+        """As `say`, for what happens often."""
+
     def show(self, board: Board) -> None:
         """The board may have changed; called often."""

@@ -33,7 +33,8 @@ class JobFeeds:
     def take(self, wait_s: float) -> Iterator[JobView]:
         """What is new; returns after `wait_s` seconds at the latest if nothing is."""
         try:
-            yield self._news.get(timeout=wait_s)
+            if wait_s:
+                yield self._news.get(timeout=wait_s)
             while True:
                 yield self._news.get_nowait()
         except queue.Empty:

@@ -34,8 +34,8 @@ _GUEST_EVERY: Final = 6
 _WIDE_EVERY: Final = 5
 """Every so many jobs one asks for two cores."""
 _FIRST: Final = 100_000_000
-_WIDTH: Final = 50_000
-"""Numbers that a job looks at: about a second of work for awk."""
+_WIDTH: Final = 30_000
+"""Numbers that a job looks at: about half a second of work for awk."""
 MEMORY_MIB_PER_CORE: Final = 512
 CREDIT_S: Final = 600
 """Seconds of its whole machine that a centre's credit line is worth: balances move visibly."""

@@ -7,6 +7,7 @@ stopped before it returns.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,8 @@ class _Story:
         self._board = board
         self._daemons = daemons
         self._explained = False
+        self._heard_s = time.monotonic()
+        self._feeds = JobFeeds(daemons[home] for home in plan.homes)
         self.ids: dict[str, str] = {}
 
     def open(self) -> None:
@@ -115,82 +118,83 @@ class _Story:
             )
 
     def submit(self) -> None:
-        """Posts all jobs."""
-        for job in self._plan.jobs:
-            view = self._daemons.ask(job.home, partial(self._post, job))
-            self.ids[job.name] = view["job_id"]
-            self._board.see(view)
-            self._stage.show(self._board)
-        posted = ", ".join(
-            f"{home} {sum(job.home == home for job in self._plan.jobs)}"
-            for home in self._plan.homes
-        )
-        self._stage.say(f"submitted {len(self._plan.jobs)} jobs: {posted}")
+        """Posts all jobs, centre by centre."""
+        for home in self._plan.homes:
+            jobs = [job for job in self._plan.jobs if job.home == home]
+            self._daemons.ask(home, partial(self._post, jobs))
+            self._stage.say(f"{home} submitted {len(jobs)} jobs")
 
-    def _post(self, job: JobPlan, client: Client) -> JobView:
-        """Posts a job, unless a request whose answer was lost has done so."""
-        for view in client.jobs():
-            if view["name"] == job.name:
-                return view
-        view, _ = client.submit(
-            {
-                "name": job.name,
-                "arguments": list(job.arguments),
-                "cores_per_node": job.cores,
-                "memory_mib_per_node": 64 * job.cores,
-                "walltime_s": WALLTIME_S,
-            },
-            self._script,
-            {},
-        )
+    def _post(self, jobs: Sequence[JobPlan], client: Client) -> None:
+        """Posts jobs, except those that an earlier request whose answer was lost has posted."""
+        posted = {view["name"]: view for view in client.jobs()}
+        for job in jobs:
+            view = posted.get(job.name) or self._post_one(job, client)
+            self.ids[job.name] = view["job_id"]
+            self._see(view)
+            self._follow(wait_s=0)
+
+    def _post_one(self, job: JobPlan, client: Client) -> JobView:
+        request = {
+            "name": job.name,
+            "arguments": list(job.arguments),
+            "cores_per_node": job.cores,
+            "memory_mib_per_node": 64 * job.cores,
+            "walltime_s": WALLTIME_S,
+        }
+        view, _ = client.submit(request, self._script, {})
         return view
 
     def follow(self) -> bool:
         """Shows what happens until all jobs are over; True if that took too long."""
-        feeds = JobFeeds(self._daemons[home] for home in self._plan.homes)
         give_up_s = time.monotonic() + _JOBS_S + _JOB_S * len(self._plan.jobs)
-        heard_s = time.monotonic()
-        try:
-            while self._board.done < self._board.jobs_total:
-                now_s = time.monotonic()
-                if now_s >= give_up_s:
-                    return True
-                self._daemons.supervise()
-                for view in feeds.take(_LOOK_S):
-                    heard_s = now_s
-                    self._see(view)
-                if now_s - heard_s > _ASK_AGAIN_S:
-                    heard_s = now_s
-                    for home in self._plan.homes:
-                        for view in self._daemons.ask(home, lambda client: client.jobs()):
-                            self._see(view)
-                self._stage.show(self._board)
-        finally:
-            feeds.stop()
+        while self._board.done < self._board.jobs_total:
+            if time.monotonic() >= give_up_s:
+                return True
+            self._daemons.supervise()
+            self._follow(wait_s=_LOOK_S)
+            if time.monotonic() - self._heard_s > _ASK_AGAIN_S:
+                self._heard_s = time.monotonic()
+                for home in self._plan.homes:
+                    for view in self._daemons.ask(home, lambda client: client.jobs()):
+                        self._see(view)
         return False
+
+    def _follow(self, *, wait_s: float) -> None:
+        """Takes in what the feeds bring."""
+        for view in self._feeds.take(wait_s):
+            self._heard_s = time.monotonic()
+            self._see(view)
+        self._stage.show(self._board)
 
     def _see(self, view: JobView) -> None:
         if not self._board.see(view):
             return
         at = f" at {view['host']}" if view["host"] is not None else ""
         code = f", exit code {view['exit_code']}" if view["final"] else ""
-        self._stage.say(f"{view['home']}: {view['name']} {view['state']}{at}{code}")
-        if view["state"] == "started" and not self._explained:
-            self._explained = True
-            self._explain()
+        again = view["state"] == "queued" and view["attempts"] > 0
+        telling = again or view["final"] or view["state"] == "started"
+        tell = self._stage.say if telling else self._stage.mention
+        tell(f"{view['home']}: {view['name']} {view['state']}{at}{code}")
+        if view["state"] == "completed" and not self._explained:
+            self._explained = self._explain()
 
-    def _explain(self) -> None:
-        """Asks once, while the offers are full, why the last job in the queue has to wait."""
+    def _explain(self) -> bool:
+        """Asks, while the offers are full, why the last job in the queue has to wait."""
         waiting = [view for view in self._board.jobs.values() if view["state"] == "queued"]
-        if waiting:
-            last = waiting[-1]
-            told = self._daemons.ask(
-                CentreName(last["home"]), lambda client: client.explain(last["job_id"])
-            )
-            self._stage.say(f"{last['home']}: why {last['name']} waits: {told['summary']}")
+        if not waiting:
+            return False
+        last = waiting[-1]
+        told = self._daemons.ask(
+            CentreName(last["home"]), lambda client: client.explain(last["job_id"])
+        )
+        if told["score"] is None:
+            return False
+        self._stage.say(f"{last['home']}: why {last['name']} waits: {told['summary']}")
+        return True
 
     def clear_away(self) -> None:
         """Cancels what still runs, so that nothing outlives the demonstration."""
+        self._feeds.stop()
         left = [view for view in self._board.jobs.values() if not view["final"]]
         for view in left:
             with suppress(P2pfedError), self._daemons[CentreName(view["home"])].client() as client:
