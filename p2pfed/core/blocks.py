@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, cast
 
 from p2pfed.core import cose
-from p2pfed.core.codec import decode, encode
+from p2pfed.core.codec import decode, decode_unchecked, encode, encodes_to
 from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CENTRE_NAME, BlockId, CentreName, FederationId, FeedKey, Head, Position
 from p2pfed.core.keys import Signer, VerifyKeys
@@ -38,14 +39,22 @@ from p2pfed.core.limits import (
     RECORDS_PER_BLOCK_MAX,
     SEQ_NUM_MAX,
 )
-from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
+from p2pfed.core.records import (
+    ForkProof,
+    Inert,
+    Record,
+    decode_columns,
+    decode_record,
+    encode_record,
+)
 from p2pfed.core.units import HLC_MAX, HlcTime
 from p2pfed.errors import InputError, StateError
 
 FORMAT_VERSION: Final = 1
 
 _ARRAY_OF_2: Final = b"\x82"
-_FIELDS: Final = frozenset(range(8))
+_ARRAY_OF_6: Final = b"\x86"
+_KEYS: Final = tuple(range(8))
 
 
 class Ack(NamedTuple):
@@ -289,11 +298,22 @@ def _refuse(code: str, what: str) -> NoReturn:
 
 
 def _parse_header(payload: bytes, message: bytes) -> BlockHeader:
+    item = decode_unchecked(payload, where="block header")
+    if type(item) is dict and tuple(item) == _KEYS and encodes_to(item, payload):
+        with suppress(InputError):
+            # Every value is checked there, so only the types of the keys are left.
+            if set(map(type, item)) == {int}:
+                return _read_header(item, payload, message)
+    # Something is wrong: the codec has the first word on what.
     item = decode(payload, limit=HEADER_BYTES_MAX, where="block header")
+    return _read_header(item, payload, message)
+
+
+def _read_header(item: CborItem, payload: bytes, message: bytes) -> BlockHeader:
     version = item.get(0) if type(item) is dict else None
     if type(item) is not dict or type(version) is not int or version != FORMAT_VERSION:
         _refuse("block-version", f"the block's format version is not {FORMAT_VERSION}")
-    if item.keys() != _FIELDS:
+    if tuple(item) != _KEYS:
         _refuse("block-header", "a block header has exactly the keys 0 to 7")
     match item:
         case {
@@ -358,6 +378,27 @@ def _parse_acks(items: list[CborItem], author: FeedKey) -> tuple[Ack, ...]:
 
 
 def _parse_records(data: bytes) -> tuple[Record | Inert, ...]:
+    return _parse_columns(data) or _parse_one_by_one(data)
+
+
+def _parse_columns(data: bytes) -> tuple[Record, ...] | None:
+    """The records if they are many and all valid; else None, whatever is the matter."""
+    if data[:1] < _ARRAY_OF_6:
+        return None
+    try:
+        items = decode_unchecked(data)
+    except InputError:
+        return None
+    if type(items) is not list or len(items) > RECORDS_PER_BLOCK_MAX:
+        return None
+    if set(map(type, items)) != {dict}:
+        return None
+    maps = cast(list[dict[int, CborItem]], items)
+    records = decode_columns(maps)
+    return tuple(records) if records is not None and encodes_to(items, data) else None
+
+
+def _parse_one_by_one(data: bytes) -> tuple[Record | Inert, ...]:
     items = decode(data, limit=RECORDS_BYTES_MAX, where="records")
     if type(items) is not list:
         _refuse("block-records-form", "the records are not an array")

@@ -12,6 +12,10 @@ encoded again and must give the same bytes. The second step finds what is lost o
 and integers that are longer than need be, indefinite lengths, duplicate keys, trailing bytes. Tags
 are refused while reading, because some cost far more to read than to send (shared references that
 expand, fractions of huge integers, regular expressions).
+
+Checking types one by one costs more than reading. Who knows what an item must look like, as the
+decoders of blocks do, reads with `decode_unchecked`, checks the types of what it looks for, and
+leaves everything else, and every refusal, to `decode`.
 """
 
 from __future__ import annotations
@@ -70,12 +74,7 @@ def decode(data: bytes, *, limit: int, where: str = "") -> CborItem:
     if len(data) > limit:
         what = f"{len(data)} bytes, at most {limit} are read"
         raise InputError("cbor-too-long", what, where=where)
-    try:
-        item: CborItem = cbor2.loads(data, max_depth=NESTING_MAX, semantic_decoders=_TAGS)
-    except (MemoryError, RecursionError):  # this machine's trouble, no verdict on the bytes
-        raise
-    except Exception as error:  # noqa: BLE001  # whatever else it raises, the bytes are at fault
-        _refuse(error, where)
+    item = decode_unchecked(data, where=where)
     _check_types(item, ordered=True, where=where)
     again = cbor2.dumps(item)
     if again != data:
@@ -87,6 +86,29 @@ def decode(data: bytes, *, limit: int, where: str = "") -> CborItem:
             where=where,
         )
     return item
+
+
+def decode_unchecked(data: bytes, *, where: str = "") -> CborItem:
+    """What cbor2 reads in `data`: of any type but a tag, in any encoding.
+
+    It is what `decode` gives if every type in it, keys included, is exactly one of the subset, map
+    keys ascend, and `encodes_to(item, data)`.
+
+    Raises:
+        InputError: `cbor-malformed`, `cbor-depth` or `cbor-type`.
+    """
+    try:
+        item: CborItem = cbor2.loads(data, max_depth=NESTING_MAX, semantic_decoders=_TAGS)
+    except (MemoryError, RecursionError):  # this machine's trouble, no verdict on the bytes
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever else it raises, the bytes are at fault
+        _refuse(error, where)
+    return item
+
+
+def encodes_to(item: CborItem, data: bytes) -> bool:
+    """Whether `data` is the deterministic encoding of an item whose types were checked."""
+    return bool(cbor2.dumps(item) == data)
 
 
 def _refuse(error: Exception, where: str) -> NoReturn:

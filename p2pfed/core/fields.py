@@ -1,18 +1,24 @@
-"""How a record's fields look on the wire: kinds, and the compiler that turns them into a decoder.
+"""How a record's fields look on the wire: kinds, and the compilers that turn them into decoders.
 
 A record class is a frozen dataclass whose fields are declared with `wire(number, kind)`. The number
 is the field's key in the CBOR map, the kind says which values are valid and how the Python value
 maps to the CBOR item. Field numbers are never reused. A field with a default may be absent on the
 wire, and is then left out when encoding. Numbers that a class does not know are ignored, so that a
 newer centre can add optional fields; the received bytes are what is stored, so nothing is lost.
+
+A block holds many records of few types, so records of one type with the same keys are also decoded
+together, field by field: one pass at C speed checks a whole column of values. That path takes only
+what is right in every field; whatever it turns down goes record by record through the decoder that
+can tell what is wrong. Both accept the same values, which a property test holds.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, Generic, TypeVar, cast
 
 from p2pfed.core.ids import CENTRE_NAME, Position
@@ -24,6 +30,9 @@ T = TypeVar("T")
 CborItem = int | bytes | str | bool | None | list["CborItem"] | dict[int, "CborItem"]
 """What the codec yields: our CBOR subset as Python values."""
 
+Column = Sequence[Any]
+"""The items that stand under one key in several records."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
@@ -32,11 +41,13 @@ class Kind(Generic[T]):
     Attributes:
         name: its CDDL name, used in messages and in docs/reference/wire-format.cddl.
         parse: the Python value of a CBOR item; None if the item is not of this kind.
+        parse_all: the values of a column of items, at least one; None if `parse` would refuse any.
         dump: the CBOR item of a Python value.
     """
 
     name: str
     parse: Callable[[CborItem], T | None]
+    parse_all: Callable[[Column], Sequence[T] | None]
     dump: Callable[[T], CborItem]
 
 
@@ -46,8 +57,15 @@ def integer(name: str, low: int, high: int) -> Kind[int]:
     def parse(item: CborItem) -> int | None:
         return item if type(item) is int and low <= item <= high else None
 
+    def parse_all(items: Column) -> Column | None:
+        return items if _all_integers(items, low, high) else None
+
     # An IntEnum's member is an int to Python; on the wire it must be nothing else.
-    return Kind(name, parse, int)
+    return Kind(name, parse, parse_all, int)
+
+
+def _all_integers(items: Column, low: int, high: int) -> bool:
+    return set(map(type, items)) == {int} and min(items) >= low and max(items) <= high
 
 
 def text(name: str, valid: Callable[[str], bool]) -> Kind[str]:
@@ -58,7 +76,12 @@ def text(name: str, valid: Callable[[str], bool]) -> Kind[str]:
             return item
         return None
 
-    return Kind(name, parse, lambda value: value)
+    def parse_all(items: Column) -> Column | None:
+        if set(map(type, items)) == {str} and all(parse(item) is not None for item in set(items)):
+            return items
+        return None
+
+    return Kind(name, parse, parse_all, lambda value: value)
 
 
 def byte_string(name: str, low: int, high: int) -> Kind[bytes]:
@@ -67,7 +90,14 @@ def byte_string(name: str, low: int, high: int) -> Kind[bytes]:
     def parse(item: CborItem) -> bytes | None:
         return item if type(item) is bytes and low <= len(item) <= high else None
 
-    return Kind(name, parse, lambda value: value)
+    def parse_all(items: Column) -> Column | None:
+        if set(map(type, items)) == {bytes}:
+            sizes = set(map(len, items))
+            if low <= min(sizes) and max(sizes) <= high:
+                return items
+        return None
+
+    return Kind(name, parse, parse_all, lambda value: value)
 
 
 def sequence_of(name: str, kind: Kind[T]) -> Kind[tuple[T, ...]]:
@@ -84,7 +114,14 @@ def sequence_of(name: str, kind: Kind[T]) -> Kind[tuple[T, ...]]:
             return None
         return tuple(found)
 
-    return Kind(name, parse, lambda value: [kind.dump(element) for element in value])
+    def parse_all(items: Column) -> Column | None:
+        return _all_or_none(list(map(parse, items)))
+
+    return Kind(name, parse, parse_all, lambda value: [kind.dump(element) for element in value])
+
+
+def _all_or_none(values: Column) -> Column | None:
+    return None if None in values else values
 
 
 def _parse_bool(item: CborItem) -> bool | None:
@@ -110,8 +147,28 @@ def _parse_position(item: CborItem) -> Position | None:
     return None
 
 
-BOOL: Kind[bool] = Kind("bool", _parse_bool, lambda value: value)
-POSITION: Kind[Position] = Kind("position", _parse_position, list)
+def _parse_all_bools(items: Column) -> Column | None:
+    return items if set(map(type, items)) == {bool} else None
+
+
+def _parse_all_positions(items: Column) -> list[Position] | None:
+    if set(map(type, items)) != {list} or set(map(len, items)) != {4}:
+        return None
+    centres, epochs, seq_nums, indices = zip(*items, strict=True)
+    if (
+        set(map(type, centres)) == {str}
+        and all(CENTRE_NAME.match(centre) for centre in set(centres))
+        and _all_integers(epochs, 0, EPOCH_MAX)
+        and _all_integers(seq_nums, 0, SEQ_NUM_MAX)
+        and _all_integers(indices, 0, 65535)
+    ):
+        return list(map(_new_tuple, repeat(Position), items))
+    return None
+
+
+_new_tuple = cast(Callable[[type[Position], Sequence[Any]], Position], tuple.__new__)
+BOOL: Kind[bool] = Kind("bool", _parse_bool, _parse_all_bools, lambda value: value)
+POSITION: Kind[Position] = Kind("position", _parse_position, _parse_all_positions, list)
 
 
 _ABSENT: Any = object()
@@ -178,3 +235,46 @@ def compile_decoder(
         return record_class(**values)
 
     return decode
+
+
+def compile_column_decoder(
+    record_class: type[T], fields: Iterable[WireField]
+) -> Callable[[Sequence[int], Sequence[Mapping[int, CborItem]]], list[T] | None]:
+    """A function from CBOR maps with the same keys, in ascending order, to their records.
+
+    It returns None if a record lacks a field, has one that is not known or not valid, or if the
+    keys don't ascend: then the maps want looking at one by one.
+    """
+    fields = tuple(fields)
+    # A frozen dataclass writes its slots one call at a time; the slots themselves take a column.
+    plan = {f.number: (f.kind.parse_all, getattr(record_class, f.name).__set__) for f in fields}
+    required = {f.number for f in fields if not f.optional}
+    optional = tuple((f.number, plan[f.number][1], f.default) for f in fields if f.optional)
+
+    def decode(keys: Sequence[int], maps: Sequence[Mapping[int, CborItem]]) -> list[T] | None:
+        if not required.issubset(keys) or any(not a < b for a, b in pairwise(keys)):
+            return None
+        columns = zip(keys, zip(*[items.values() for items in maps], strict=True), strict=True)
+        next(columns)  # the record's type, under key 0
+        records = list(map(object.__new__, repeat(record_class, len(maps))))
+        for number, column in columns:
+            parse_all, fill = plan.get(number, _UNKNOWN)
+            values = parse_all(column)
+            if values is None:
+                return None
+            _run(map(fill, records, values))
+        for number, fill, default in optional:
+            if number not in keys:
+                _run(map(fill, records, repeat(default)))
+        return records
+
+    return decode
+
+
+def _unknown_field(_column: Column) -> None:
+    return None
+
+
+_UNKNOWN: Any = (_unknown_field, None)
+_run: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+"""Exhausts an iterator at C speed and keeps nothing."""

@@ -93,9 +93,7 @@ class JobState(Enum):
         return _PSIJ[self]
 
 
-_FINAL_JOB_STATES: Final = frozenset(
-    {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}
-)
+_FINAL_JOB_STATES: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 _PSIJ: Final = {
     JobState.QUEUED: "QUEUED",
     JobState.CLAIMED: "QUEUED",

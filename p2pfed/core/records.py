@@ -10,9 +10,10 @@ audit names it. docs/reference/wire-format.md is the normative text, and a test 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from typing import Any, Final, dataclass_transform
 
 from p2pfed.core.fields import (
@@ -20,6 +21,7 @@ from p2pfed.core.fields import (
     POSITION,
     CborItem,
     byte_string,
+    compile_column_decoder,
     compile_decoder,
     integer,
     sequence_of,
@@ -341,6 +343,10 @@ _DECODERS: Final = {
     number: compile_decoder(record_class, wire_fields(record_class), record_class.__name__)
     for number, record_class in RECORD_TYPES.items()
 }
+_COLUMN_DECODERS: Final = {
+    number: compile_column_decoder(record_class, wire_fields(record_class))
+    for number, record_class in RECORD_TYPES.items()
+}
 _DUMPERS: Final = {
     record_class: tuple(
         (f.number, f.name, f.kind.dump, f.optional, f.default) for f in wire_fields(record_class)
@@ -360,6 +366,46 @@ def decode_record(items: Mapping[int, CborItem]) -> Record | Inert:
     except InputError as error:
         return Inert(error.code, error.what)
     return record
+
+
+def decode_columns(maps: Sequence[dict[int, CborItem]]) -> list[Record] | None:
+    """The records of maps of any types, if all are valid and hold nothing that is not known.
+
+    Args:
+        maps: as cbor2 read them, nothing checked; not empty.
+
+    Returns:
+        What `decode_record` gives for each, with every type in the maps, keys included, checked;
+        None if they want looking at one by one.
+    """
+    # True and 1.0 equal 1, so keys are compared as such only once all are integers.
+    numbers = [items.get(0) for items in maps]
+    if {*map(type, numbers), *map(type, chain.from_iterable(maps))} != {int}:
+        return None
+    likes = list(zip(numbers, map(tuple, maps), strict=True))
+    if likes.count(likes[0]) == len(likes):
+        return _decode_alike(likes[0], maps)
+    groups: dict[_Likeness, list[int]] = {}
+    for index, like in enumerate(likes):
+        groups.setdefault(like, []).append(index)
+    found: list[Any] = [None] * len(maps)
+    for like, indices in groups.items():
+        records = _decode_alike(like, [maps[index] for index in indices])
+        if records is None:
+            return None
+        for index, record in zip(indices, records, strict=True):
+            found[index] = record
+    return found
+
+
+_Likeness = tuple[Any, tuple[int, ...]]
+"""The type number and the keys of a record's map."""
+
+
+def _decode_alike(like: _Likeness, maps: Sequence[dict[int, CborItem]]) -> list[Record] | None:
+    number, keys = like
+    decoder = _COLUMN_DECODERS.get(number)
+    return None if decoder is None or keys[0] != 0 else decoder(keys, maps)
 
 
 def encode_record(record: Record) -> dict[int, CborItem]:
