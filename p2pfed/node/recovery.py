@@ -28,6 +28,8 @@ from p2pfed.node.turn import Turn
 
 ASK_MS: Final = 2_000
 """How long a centre whose memory is sure waits for its peers' word before it writes."""
+PROOF_MS: Final = 30_000
+"""How long a peer's mere word that it has newer blocks of ours is waited on; a block is proof."""
 
 
 class Memory(Enum):
@@ -49,55 +51,72 @@ class Recovery:
         self._memory = Memory.SURE
         self._target: Head | None = None
         self._ask_until_ms = 0
+        self._proof_until_ms = 0
+        self._now_ms = 0
+        self._seq_num: int | None = None
         self.ready = False
 
     def begin(self, memory: Memory, target: Head | None, turn: Turn) -> None:
         """Starts to ask; `target` is the head that the high-water file names, if it does."""
         self._memory, self._target = memory, target
         self._ask_until_ms = turn.now_ms + ASK_MS
+        self._proof_until_ms = self._ask_until_ms + PROOF_MS
+        self._seq_num = self._own_seq_num()
+        self._gossip.seek_everybody(memory is Memory.UNSURE)
         if memory is not Memory.SURE:
             turn.note(WARNING, "recovering", self.explain())
         self.step(turn)
 
     def wake_ms(self) -> int | None:
-        """When waiting for peers ends; None if no time ends it."""
-        waits = not self.ready and self._memory is Memory.SURE
-        return self._ask_until_ms if waits else None
+        """When waiting for something ends by itself; None if no time ends it."""
+        if self.ready or self._memory is Memory.BROKEN:
+            return None
+        deadlines = (self._ask_until_ms, self._proof_until_ms)
+        return min((d for d in deadlines if d > self._now_ms), default=None)
+
+    def _own_seq_num(self) -> int:
+        head = self._ledger.head
+        return -1 if head is None else head.seq_num
 
     def step(self, turn: Turn) -> None:
         """Looks whether the node may write now; call after anything that peers said."""
+        self._now_ms = turn.now_ms
         if self.ready or self._memory is Memory.BROKEN:
             return
-        mine = self._ledger.me.feed
-        head = self._ledger.head
-        seq_num = -1 if head is None else head.seq_num
-        known = self._gossip.best_head(mine)
-        if known is not None and known.seq_num > seq_num:
-            if self._memory is Memory.SURE and self._target is None:
+        seq_num = self._own_seq_num()
+        if seq_num != self._seq_num:
+            self._seq_num = seq_num
+            self._proof_until_ms = turn.now_ms + PROOF_MS
+            if self._memory is Memory.SURE:
+                self._memory = Memory.UNSURE
+                self._gossip.seek_everybody(True)
                 turn.note(
                     WARNING,
                     "rolled-back",
-                    "peers hold blocks of ours that our store and high-water file do not know",
+                    "peers gave us blocks of ours that neither our store nor its mark knew",
                 )
-            if self._memory is Memory.SURE:
-                self._memory = Memory.UNSURE
-                self._target = known
+        known = self._gossip.best_head(self._ledger.me.feed)
+        ahead = known is not None and known.seq_num > seq_num
+        if ahead and turn.now_ms < self._proof_until_ms:
             return
-        others = {c for c in self._ledger.federation.addresses if c != mine.centre}
-        answered = self._gossip.answered()
-        if self._memory is Memory.SURE:
-            self.ready = others <= answered or turn.now_ms >= self._ask_until_ms
-        elif self._memory is Memory.BEHIND:
-            self.ready = self._target is not None and seq_num >= self._target.seq_num
-        else:
-            self.ready = others <= answered
-            if self.ready:
+        if self._may_write(seq_num, turn.now_ms):
+            self.ready = True
+            self._gossip.seek_everybody(False)
+            if self._memory is Memory.UNSURE:
                 rules = self._ledger.federation.rules
-                self._trust.careful_until_ms = (
-                    turn.now_ms + rules.lease_max_ms + rules.clock_error_ms
-                )
-        if self.ready and self._memory is not Memory.SURE:
-            turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
+                careful_ms = rules.lease_max_ms + rules.clock_error_ms
+                self._trust.careful_until_ms = turn.now_ms + careful_ms
+            if self._memory is not Memory.SURE:
+                turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
+
+    def _may_write(self, seq_num: int, now_ms: int) -> bool:
+        everybody = {c for c in self._ledger.federation.addresses if c != self._ledger.me.name}
+        heard = everybody <= self._gossip.answered()
+        if self._memory is Memory.SURE:
+            return heard or now_ms >= self._ask_until_ms
+        if self._memory is Memory.BEHIND:
+            return self._target is not None and seq_num >= self._target.seq_num
+        return heard
 
     def own_fork(self, turn: Turn) -> None:
         """A peer showed another block of ours at a place where we have one: stop writing."""

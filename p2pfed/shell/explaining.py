@@ -75,7 +75,6 @@ _SENTENCES: Final[dict[str, Callable[[Shape, OfferState], str]]] = {
     "no-memory": lambda s, o: (
         f"needs {s.nodes * s.memory_mib_per_node} MiB, {max(0, o.free.memory_mib)} are free"
     ),
-    "no-nodes": lambda s, o: f"needs {s.nodes} nodes, {max(0, o.free.nodes)} are free",
 }
 """A sentence for each constraint code of `p2pfed.core.matching_fit`."""
 
@@ -162,12 +161,12 @@ def _summary(node: Node, verdict: Verdict, why: Reasons | None, offers: list[Fit
         return "this centre has more jobs waiting than may take part at a time"
     if not offers:
         return "nobody offers capacity now"
-    ahead = f"{why.rank - 1} jobs ahead"
+    ahead = "1 job ahead" if why.rank == 2 else f"{why.rank - 1} jobs ahead"
     fitting = [offer for offer in offers if offer["fits"]]
     if not fitting:
         return f"none of the {len(offers)} open offers fits the job"
     if why.reservation is not None:
         return f"the job fits, and capacity is kept for it at {why.reservation.offer_id.centre}"
     if not any(offer["free_now"] for offer in fitting):
-        return f"{len(fitting)} offers fit, but what the job needs is not free; {ahead}"
+        return f"the job fits {len(fitting)} of {len(offers)} offers, but none has room now; {ahead}"
     return f"the job fits and waits for its turn; {ahead}"

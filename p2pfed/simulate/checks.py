@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from p2pfed.core.accounting import balance
 from p2pfed.core.ids import CentreName, JobId
 from p2pfed.core.lifecycle import ClaimState
-from p2pfed.core.matching_fit import Amount, amount_of, capacity_of
+from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers
 from p2pfed.core.registers import OfferEntry
 from p2pfed.node.identity import Federation
 from p2pfed.node.node import Node
@@ -68,8 +68,7 @@ class Checks:
                 amount = amount_of(job.job)
                 taken = Amount(*(t + a for t, a in zip(taken, amount, strict=True)))
         total = capacity_of(offer.terms, offer.nodes)
-        fits = all(t <= c for t, c in zip(taken, total, strict=True))
-        self._hold(fits, f"{offer.offer_id} holds {taken} of {total}")
+        self._hold(covers(total, taken), f"{offer.offer_id} holds {taken} of {total}")
 
     # At the end
 
