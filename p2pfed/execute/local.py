@@ -403,11 +403,8 @@ def _status(job: NativeJob) -> NativeStatus | None:
 
 def _supervisor(marker: dict[str, str]) -> Process | None:
     """The process that holds this marker, if it is alive."""
-    pid = _number(marker, "pid")
-    start_ticks = _number(marker, "start_ticks")
-    if pid and processes.is_alive(pid, start_ticks, marker.get("boot", "")):
-        return processes.look_up(pid)
-    return None
+    pid, start_ticks = _number(marker, "pid"), _number(marker, "start_ticks")
+    return processes.find_alive(pid, start_ticks, marker.get("boot", "")) if pid else None
 
 
 def _kill_with_tree(supervisor: Process) -> None:

@@ -5,12 +5,13 @@ start time in clock ticks since boot (field 22 of `/proc/<pid>/stat`) and the bo
 sent through a pidfd that was opened before the start time was compared, so that it reaches the
 process meant or nobody (pidfd_open(2), proc_pid_stat(5)).
 
-The supervisor imports this module, hundreds of times on one machine: it imports `os` and `signal`
-and nothing heavier.
+The supervisor imports this module, hundreds of times on one machine: it imports
+nothing heavier than `signal`.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -44,6 +45,7 @@ class Process:
         return self.state in ("Z", "X")
 
 
+@functools.cache
 def boot_id() -> str:
     """The id of this boot of the machine: after a reboot, no recorded process is alive."""
     return _read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
@@ -67,10 +69,12 @@ def look_up(pid: int) -> Process | None:
     )
 
 
-def is_alive(pid: int, start_ticks: int, boot: str) -> bool:
-    """True if the very process that was recorded so is still there and not a zombie."""
+def find_alive(pid: int, start_ticks: int, boot: str) -> Process | None:
+    """The very process that was recorded so, if it is still there and not a zombie."""
     found = look_up(pid) if boot == boot_id() else None
-    return found is not None and found.start_ticks == start_ticks and not found.is_dead
+    if found is None or found.start_ticks != start_ticks or found.is_dead:
+        return None
+    return found
 
 
 def list_processes() -> list[Process]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _TICK_MS = 1000
 """How often the wall clock and the cancel notice are looked at, whatever else happens."""
 _SAMPLE_MS_MIN = 50
-_SAMPLE_SHARE = 100
+_SAMPLE_SHARE = 400
 """A memory sample may take one part in this many of the time."""
 _KILL_MARGIN_MS = 1000
 """SIGKILL is sent this long before `kill_at_ms`, if the times leave room for it."""
