@@ -9,9 +9,9 @@
 #
 #   primes.sh [FIRST [LAST]]        default: 100000000 to 100029999, about half a second
 #
-# The last line of the output is one sentence with the result, which anyone can check: there are
-# 168 primes from 1 to 1000, 1229 to 10000, 9592 to 100000, 78498 to 1000000. The range is shared
-# among as many processes as the job has cores. Needs nothing but a POSIX shell and awk.
+# The last line of the output is the result, which anyone can check: there are 168 primes from 1 to
+# 1000, 1229 to 10000, 9592 to 100000, 78498 to 1000000. The range is shared among as many processes
+# as the job has cores. Needs nothing but a POSIX shell and awk.
 set -eu
 
 first=${1:-100000000}
@@ -44,4 +44,5 @@ done
 for process in $running; do wait "$process"; done
 total=$(cat part-* | awk '{ sum += $1 } END { print sum }')
 rm -f part-*
-echo "$total primes from $first to $last"
+echo "from $first to $last:"
+echo "$total primes"

@@ -142,11 +142,10 @@ def open_stage(*, stderr: bool) -> Iterator[Stage]:
 def print_report(report: DemoReport) -> None:
     """The result, for people."""
     print_table(
-        ("JOB", "NAME", "HOME", "HOST", "CORES>", "WAITED>", "RAN>", "EXIT>", "OUTPUT", "VERIFIED"),
+        ("JOB", "HOME", "HOST", "CORES>", "WAITED>", "RAN>", "EXIT>", "OUTPUT", "VERIFIED"),
         (
             (
                 job.job_id,
-                job.name,
                 job.home,
                 job.host,
                 job.cores,

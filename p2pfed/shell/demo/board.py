@@ -56,6 +56,8 @@ class Board:
     def see(self, view: JobView) -> bool:
         """Takes in what a home says of its job; True if its state or host is new."""
         before = self.jobs.get(view["job_id"])
+        if before is not None and before["final"] and not view["final"]:
+            return False  # from a feed that ran behind: nothing comes back from its end
         self.jobs[view["job_id"]] = view
         self._count()
         now = view["state"], view["host"]
