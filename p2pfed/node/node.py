@@ -356,4 +356,5 @@ class Node:
         pushes: list[Effect] = []
         for block in own:
             pushes += self.gossip.own_block(block, turn.now_ms)
-        return [*durable, *pushes, *turn.effects, *(make() for make in turn.sealed)]
+        # A push follows what the turn says on the same link: the Hello of a link may be part of it.
+        return [*durable, *turn.effects, *pushes, *(make() for make in turn.sealed)]

@@ -1,0 +1,81 @@
+"""A node answers for the order of its effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from p2pfed.core.ids import CentreName
+from p2pfed.core.keys import key_id
+from p2pfed.core.records import Offer
+from p2pfed.core.rules import Rules
+from p2pfed.node.effects import CloseLink, Effect, Send
+from p2pfed.node.events import (
+    AdmissionPolicy,
+    LinkBytes,
+    LinkId,
+    LinkUp,
+    OpenOffer,
+    RequestId,
+    Tick,
+)
+from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.node import Node
+from p2pfed.node.recovery import ASK_MS, Memory
+from p2pfed.protocol.framing import FrameReader
+from p2pfed.protocol.messages import decode_message
+from tests.writers import FEDERATION, START_MS, keys_of, private_key, public_key
+
+ALPHA, BETA = CentreName("alpha"), CentreName("beta")
+LINK = LinkId(1)
+OFFER = Offer(
+    resource_class="cpu", nodes=1, cores_per_node=4, memory_mib_per_node=4096, walltime_max_s=3600
+)
+
+
+def make_node(name: CentreName) -> Node:
+    """A node that has asked for its peers in vain and may write."""
+    federation = Federation(
+        id=FEDERATION,
+        keys=keys_of(ALPHA, BETA),
+        rules=Rules(),
+        rules_version=1,
+        credit_lines={ALPHA: 1_000, BETA: 1_000},
+        addresses={ALPHA: "alpha:1", BETA: "beta:1"},
+    )
+    me = Identity(
+        name=name, signer=private_key(name), kid=key_id(public_key(name)), address=f"{name}:1"
+    )
+    node = Node(me, federation, AdmissionPolicy(), Random(1))
+    node.start(Memory.SURE, None, START_MS)
+    node.handle([Tick()], START_MS + ASK_MS)
+    return node
+
+
+def said(effects: Iterable[Effect]) -> list[str]:
+    """The names of the messages that leave on the link, in order."""
+    frames = FrameReader().feed(sent(effects))
+    return [type(decode_message(frame)).__name__ for frame in frames]
+
+
+def sent(effects: Iterable[Effect]) -> bytes:
+    return b"".join(effect.data for effect in effects if isinstance(effect, Send))
+
+
+def test_a_block_follows_the_hello_of_its_link() -> None:
+    """Also when a link comes up, its peer speaks and a block is written, all in one call."""
+    now_ms = START_MS + ASK_MS + 1
+    alpha, beta = make_node(ALPHA), make_node(BETA)
+    greeting = sent(beta.handle([LinkUp(link=LINK, centre=ALPHA, outbound=False)], now_ms))
+    effects = alpha.handle(
+        [
+            LinkUp(link=LINK, centre=BETA, outbound=True),
+            LinkBytes(link=LINK, data=greeting),
+            OpenOffer(request=RequestId(1), offer=OFFER),
+        ],
+        now_ms,
+    )
+    assert said(effects)[:2] == ["Hello", "FrontierMessage"]
+    assert "Blocks" in said(effects)
+    answer = beta.handle([LinkBytes(link=LINK, data=sent(effects))], now_ms)
+    assert not [effect for effect in answer if isinstance(effect, CloseLink)]
