@@ -86,6 +86,8 @@ class Brain:
         database: the open store.
         highwater: where own heads are marked.
         watcher: is told of every batch of effects after they were performed, for the live feed.
+        tidy: called once, in a worker thread, when the node's ledger is complete and before
+            `ready`; nothing else is handled meanwhile.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class Brain:
         database: Database,
         highwater: HighWater,
         watcher: Callable[[list[Event], list[Effect]], None],
+        *,
+        tidy: Callable[[], None],
     ) -> None:
         self.node = node
         self.events, self._inbox = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
@@ -103,6 +107,7 @@ class Brain:
         self._database = database
         self._highwater = highwater
         self._watcher = watcher
+        self._tidy = tidy
         self._links: Links | None = None
         self._bulk: Hand | None = None
         self._natives: Hand | None = None
@@ -151,12 +156,19 @@ class Brain:
         await self._perform(effects)
         self._watcher([], effects)
         while True:
+            if self.node.recovery.ready and not self.ready.is_set():
+                await self._become_ready()
             events = await self._gather()
             effects = self.node.handle(events, wall_ms())
             await self._perform(effects)
             self._watcher(events, effects)
-            if self.node.recovery.ready:
-                self.ready.set()
+
+    async def _become_ready(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._tidy)
+        except (StorageError, OSError) as error:
+            log.warning("can't tidy up: %s", error)
+        self.ready.set()
 
     async def finish(self) -> None:
         """Handles what is waiting and takes leave of the peers; call it when `run` has ended."""

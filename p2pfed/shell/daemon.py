@@ -79,6 +79,7 @@ class _Parts:
     database: Database
     highwater: HighWater
     spool: Spool
+    leftovers: frozenset[Path]
     node: Node
     memory: Memory
     target: Head | None
@@ -128,7 +129,6 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
         node.replay(row.data)
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
-    _sweep(node, spool)
     has = config.executor
     executor = LocalExecutor(
         nodes=has.nodes,
@@ -145,6 +145,7 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
         database=database,
         highwater=highwater,
         spool=spool,
+        leftovers=spool.contents(),
         node=node,
         memory=memory,
         target=target,
@@ -233,8 +234,13 @@ def _judge(
     return _MEMORY[verdict], None if mark is None else mark.head
 
 
-def _sweep(node: Node, spool: Spool) -> None:
-    """Removes what a crash left in the spool and nothing can need any more."""
+def _sweep(parts: _Parts) -> None:
+    """Removes what a crash left in the spool and nothing can need any more.
+
+    The ledger must be complete: one that came out of a backup does not know of the jobs that were
+    posted since, nor of the guests that run.
+    """
+    node, spool = parts.node, parts.spool
     live, me = node.ledger.live, node.me.name
     keep: set[Path] = set((spool.root / "results").iterdir())
     for job in live.jobs.values():
@@ -251,7 +257,7 @@ def _sweep(node: Node, spool: Spool) -> None:
     for path in (spool.root / "staging").iterdir():
         if any(path.name.endswith(name) for name in names):
             keep.add(path)
-    for path in spool.sweep(keep):
+    for path in spool.sweep(keep, parts.leftovers):
         log.info("removed %s, which nothing needs any more", path)
 
 
@@ -287,6 +293,7 @@ async def _main(parts: _Parts) -> None:
         parts.database,
         parts.highwater,
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
+        tidy=lambda: _sweep(parts),
     )
     keeper = Doorkeeper(
         brain=brain,

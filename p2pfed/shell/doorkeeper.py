@@ -106,6 +106,8 @@ class Doorkeeper:
 
     async def submit(self, submission: Submission) -> JobView:
         """Packs the payload, posts the job, returns when both are durable."""
+        if not self._brain.ready.is_set():
+            raise self._node.recovery.refuse()
         request = submission.request
         run = RunSpec(
             script=request.script,

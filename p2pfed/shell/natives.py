@@ -87,6 +87,7 @@ class Natives:
         self._work = trio.Event()
         self._todo: list[SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload]
         self._todo = []
+        self._later: list[SubmitNative | WatchNative] = []
 
     def perform(self, effect: object) -> None:
         """Takes an effect of the node; returns at once."""
@@ -100,10 +101,12 @@ class Natives:
         """Works until cancelled."""
         wait_s = POLL_FAST_S
         while True:
-            with trio.move_on_after(wait_s if self._attempts else float("inf")):
+            waiting = self._attempts or self._later
+            with trio.move_on_after(wait_s if waiting else float("inf")):
                 await self._work.wait()
             self._work = trio.Event()
             busy = bool(self._todo)
+            self._todo, self._later = [*self._later, *self._todo], []
             while self._todo:
                 await self._do(self._todo.pop(0))
             changed = await self._poll()
@@ -143,15 +146,32 @@ class Natives:
         begin_before_ms = effect.begin_before_ms if isinstance(effect, SubmitNative) else 0
         try:
             native, run = await trio.to_thread.run_sync(self._prepare, effect, begin_before_ms)
+        except InputError as error:
+            await self._has_no_folder(effect, error)
+            return
         except (P2pfedError, OSError) as error:
-            # Without its folder an attempt can't have a process: nothing ran, nothing will.
-            why = f"its folder can't be used: {error}"
-            await self._events.send(NativeRefused(claim_id=effect.claim_id, why=why))
+            # While the disk does not answer, nobody may say that the job does not run.
+            log.warning("will look at %s again: %s", effect.native_name, error)
+            self._later.append(effect)
+            await trio.sleep(RETRY_S)
             return
         submitted = isinstance(effect, WatchNative)
         self._attempts[effect.claim_id] = _Attempt(
             effect.claim_id, effect.job, native, run, submitted
         )
+
+    async def _has_no_folder(self, effect: SubmitNative | WatchNative, error: InputError) -> None:
+        """Without its folder an attempt can't have begun; of one from a former life less is sure.
+
+        The node waits with what it does about a job that was not found until it may be sure.
+        """
+        event: Event = NativeNotFound(claim_id=effect.claim_id)
+        if isinstance(effect, SubmitNative):
+            why = f"its folder can't be used: {error}"
+            event = NativeRefused(claim_id=effect.claim_id, why=why)
+        else:
+            log.warning("%s has no folder any more: %s", effect.native_name, error)
+        await self._events.send(event)
 
     def _prepare(
         self, effect: SubmitNative | WatchNative, begin_before_ms: int

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import count
 from pathlib import Path
 
@@ -105,14 +105,18 @@ class Spool:
                 return
             _remove_tree(grave)
 
-    def sweep(self, keep: Container[Path]) -> list[Path]:
-        """Removes every payload, claim, result and staged folder that is not in `keep`.
+    def contents(self) -> frozenset[Path]:
+        """Every payload, claim, result and staged folder that is here now."""
+        kinds = ("payloads", "claims", "results", "staging")
+        return frozenset(path for kind in kinds for path in (self.root / kind).iterdir())
+
+    def sweep(self, keep: Container[Path], among: Iterable[Path] | None = None) -> list[Path]:
+        """Removes what is not in `keep`, of `among` only, or of everything.
 
         Returns:
             What was removed, sorted.
         """
-        kinds = ("payloads", "claims", "results", "staging")
-        found = [path for kind in kinds for path in (self.root / kind).iterdir()]
+        found = self.contents() if among is None else among
         swept = sorted(path for path in found if path not in keep)
         for path in swept:
             self.remove(path)

@@ -63,6 +63,11 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def _environment(**extra: str) -> dict[str, str]:
+    """Nothing of the caller's environment but where programs are, and this source tree."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **extra}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one run of the program said."""
@@ -87,7 +92,7 @@ def run_program(
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "p2pfed", *arguments],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "TMPDIR": str(folder), **(environment or {})},
+        env=_environment(TMPDIR=str(folder), **(environment or {})),
         capture_output=True,
         text=True,
         timeout=120,
@@ -134,7 +139,7 @@ class Centre:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "p2pfed", "daemon", "--config", self.config],
                 cwd="/",
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+                env=_environment(TMPDIR=str(self.folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -402,7 +407,7 @@ class Federation:
                     return digests.pop()
             return None
 
-        return wait_until(look, "a view that all share", look_s=LOOK_S)
+        return wait_until(look, "a view that all share", look_s=LOOK_S) or ""
 
     # The end
 

@@ -34,14 +34,16 @@ echo "$1"
 class Witness:
     """The file that the jobs themselves write."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, walltime_s: int = 8) -> None:
         self.path = path
+        self.walltime_s = walltime_s
         self.tags: dict[str, str] = {}
 
-    def submit(self, centre: Centre, seconds: float = 0.3) -> str:
+    def submit(self, centre: Centre, seconds: float = 0.3, **request: object) -> str:
         """Posts a job of `centre` that lasts for so long; returns its id."""
         tag = f"tag{len(self.tags)}"
-        job_id = centre.submit(WITNESS, tag, str(self.path), str(seconds), walltime_s=8)
+        arguments = (tag, str(self.path), str(seconds))
+        job_id = centre.submit(WITNESS, *arguments, walltime_s=self.walltime_s, **request)
         self.tags[job_id] = tag
         return job_id
 
