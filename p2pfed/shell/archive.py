@@ -55,11 +55,12 @@ class Sealed:
         return hashlib.sha256(self.data).digest()
 
 
-def pack_payload(files: Path, folder: Path, run: RunSpec) -> Sealed:
+def pack_payload(files: Path, folder: Path, run: RunSpec, *, salt: bytes = b"") -> Sealed:
     """Turns the folder `files` (the script and inputs) into a payload in `folder`.
 
     `files` is moved, not copied, so both are on one file system. The script is made executable.
-    Nothing is synced: publishing does that (`Spool.publish`).
+    Nothing is synced: publishing does that (`Spool.publish`). With a fresh `salt` two payloads of
+    equal content have different digests, so that each job has a payload of its own.
 
     Raises:
         InputError: `archive-path`, `archive-member-type`, `archive-run`, `archive-too-large`;
@@ -80,7 +81,7 @@ def pack_payload(files: Path, folder: Path, run: RunSpec) -> Sealed:
     _check_amount(found, PAYLOAD_BYTES_MAX)
     listed = tuple(_measured(members, item) for item in found)
     run = replace(run, environment=tuple(sorted(run.environment)))
-    return _seal(folder, Manifest(members=listed, run=run))
+    return _seal(folder, Manifest(members=listed, run=run, salt=salt))
 
 
 def _check_amount(found: Sequence[Found], bytes_max: int) -> None:

@@ -45,7 +45,7 @@ from p2pfed.shell.door import (
 )
 from p2pfed.shell.explaining import explanation
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
-from p2pfed.shell.manifest import RunSpec
+from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
 from p2pfed.store.database import Database
 from p2pfed.store.files import disk_errors
@@ -135,7 +135,7 @@ class Doorkeeper:
         staged = self._spool.staging(f"payload-{secrets.token_hex(8)}")
         with disk_errors(staged):
             try:
-                sealed = pack_payload(folder, staged, run)
+                sealed = pack_payload(folder, staged, run, salt=secrets.token_bytes(SALT_BYTES))
                 self._spool.publish(staged, self._spool.payload(sealed.digest))
             except BaseException:
                 self._spool.remove(staged)

@@ -2,9 +2,10 @@
 
 Deterministic CBOR (`p2pfed.core.codec`). It names every file with its size, its SHA-256 and the
 SHA-256 of each chunk of `CHUNK_BYTES`; for a payload also what to run. Its own SHA-256 is the
-payload digest that the Job record states, or the result digest of the End record: equal content
-gives equal digests, and each received chunk can be checked against what was signed. Times, owners
-and permissions other than "executable" are not part of it. The format: docs/reference/archive.md.
+payload digest that the Job record states, or the result digest of the End record: each received
+chunk can be checked against what was signed. Times, owners and permissions other than "executable"
+are not part of it. A payload holds a salt: without it, whoever reads the ledger could try which of
+the scripts that he can think of has the digest of a job. The format: docs/reference/archive.md.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ PATTERNS_MAX: Final = 64
 PATTERN_BYTES_MAX: Final = 256
 LEFT_OUT_MAX: Final = 100
 """Files that a result names as left out; there may have been more."""
+SALT_BYTES: Final = 16
+SALT_BYTES_MAX: Final = 32
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
@@ -102,11 +105,13 @@ class Manifest:
     Attributes:
         run: what to run; None in a result.
         left_out: files that were asked for and are not here, each with the reason.
+        salt: chance bytes, at most SALT_BYTES_MAX, that make the digest of a payload its own.
     """
 
     members: tuple[Member, ...]
     run: RunSpec | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    salt: bytes = b""
 
     @property
     def total_bytes(self) -> int:
@@ -140,6 +145,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             1: [[m.path, m.executable, m.size, m.digest, m.chunks] for m in manifest.members],
             2: run_item,
             3: [[path, why] for path, why in manifest.left_out],
+            4: manifest.salt,
         }
     )
     if len(data) > MANIFEST_BYTES_MAX:
@@ -159,15 +165,18 @@ def decode_manifest(data: bytes) -> Manifest:
             `archive-too-large`.
     """
     item = decode(data, limit=MANIFEST_BYTES_MAX, where="manifest")
-    if type(item) is not dict or sorted(item) != [0, 1, 2, 3]:
-        _malformed("it has other keys than 0, 1, 2, 3")
+    if type(item) is not dict or sorted(item) != [0, 1, 2, 3, 4]:
+        _malformed("it has other keys than 0, 1, 2, 3, 4")
     if item[0] != FORMAT:
         _malformed(f"its format is {item[0]!r}, this version reads {FORMAT}")
     members = tuple(_decode_member(m) for m in _list(item[1], ARCHIVE_MEMBERS_MAX, "files"))
     _check_tree([member.path for member in members])
     run = None if item[2] is None else _decode_run(item[2])
     left_out = tuple(_pair(pair, "left-out file") for pair in _list(item[3], LEFT_OUT_MAX, "3"))
-    manifest = Manifest(members=members, run=run, left_out=left_out)
+    salt = item[4]
+    if type(salt) is not bytes or len(salt) > SALT_BYTES_MAX:
+        _malformed(f"the salt is not of at most {SALT_BYTES_MAX} bytes")
+    manifest = Manifest(members=members, run=run, left_out=left_out, salt=salt)
     _check_run(manifest)
     limit = RESULT_BYTES_MAX if run is None else PAYLOAD_BYTES_MAX
     if manifest.total_bytes > limit:

@@ -288,7 +288,7 @@ def member(path: str = "a", size: int = 1, executable: bool = True) -> list[Cbor
 
 
 def manifest(*members: CborItem, run: CborItem = None, left_out: CborItem = None) -> bytes:
-    return encode({0: 1, 1: list(members), 2: run, 3: left_out or []})
+    return encode({0: 1, 1: list(members), 2: run, 3: left_out or [], 4: b""})
 
 
 GOOD_RUN: list[CborItem] = ["a", [], [["A", "1"]], "out", "err", ["*"]]
@@ -296,8 +296,11 @@ GOOD_RUN: list[CborItem] = ["a", [], [["A", "1"]], "out", "err", ["*"]]
 BAD_MANIFESTS = {
     "not CBOR": (b"\xff", "cbor-malformed"),
     "a list": (encode([]), "archive-manifest"),
-    "another format": (encode({0: 2, 1: [], 2: None, 3: []}), "archive-manifest"),
-    "a key too many": (encode({0: 1, 1: [], 2: None, 3: [], 4: 0}), "archive-manifest"),
+    "another format": (encode({0: 2, 1: [], 2: None, 3: [], 4: b""}), "archive-manifest"),
+    "a key too many": (encode({0: 1, 1: [], 2: None, 3: [], 4: b"", 5: 0}), "archive-manifest"),
+    "a key too few": (encode({0: 1, 1: [], 2: None, 3: []}), "archive-manifest"),
+    "long salt": (encode({0: 1, 1: [], 2: None, 3: [], 4: bytes(33)}), "archive-manifest"),
+    "salt as text": (encode({0: 1, 1: [], 2: None, 3: [], 4: "salt"}), "archive-manifest"),
     "zip slip": (manifest(member("../../etc/cron.d/x")), "archive-path"),
     "absolute": (manifest(member("/etc/passwd")), "archive-path"),
     "twice": (manifest(member("a"), member("a")), "archive-manifest"),
@@ -330,7 +333,7 @@ BAD_MANIFESTS = {
         "archive-path",
     ),
     "too many files": (
-        encode({0: 1, 1: [member(f"{i:05}", 0) for i in range(10_001)], 2: None, 3: []}),
+        encode({0: 1, 1: [member(f"{i:05}", 0) for i in range(10_001)], 2: None, 3: [], 4: b""}),
         "archive-manifest",
     ),
     "too long": (bytes(MANIFEST_BYTES_MAX + 1), "cbor-too-long"),
@@ -350,6 +353,17 @@ def test_a_good_manifest_is_accepted_and_encodes_to_the_same_bytes() -> None:
     assert encode_manifest(decode_manifest(data)) == data
 
 
+def test_salt_gives_equal_payloads_different_digests(tmp_path: Path) -> None:
+    digests = set()
+    for name, salt in (("one", b"1"), ("two", b"2"), ("again", b"2")):
+        (tmp_path / name).mkdir()
+        source = tree(tmp_path / f"{name}-files", {"job.sh": b"#!/bin/sh\n"})
+        sealed = pack_payload(source, tmp_path / name, RunSpec(script="job.sh"), salt=salt)
+        assert decode_manifest(sealed.data).salt == salt
+        digests.add(sealed.digest)
+    assert len(digests) == 2
+
+
 ITEMS = st.recursive(
     st.none()
     | st.booleans()
@@ -363,7 +377,7 @@ ITEMS = st.recursive(
 )
 
 
-@given(ITEMS | st.fixed_dictionaries({0: st.just(1), 1: ITEMS, 2: ITEMS, 3: ITEMS}))
+@given(ITEMS | st.fixed_dictionaries({0: st.just(1), 1: ITEMS, 2: ITEMS, 3: ITEMS, 4: ITEMS}))
 def test_a_strangers_manifest_is_read_or_refused_and_nothing_else(item: CborItem) -> None:
     data = encode(item)
     try:
