@@ -168,5 +168,6 @@ def _summary(node: Node, verdict: Verdict, why: Reasons | None, offers: list[Fit
     if why.reservation is not None:
         return f"the job fits, and capacity is kept for it at {why.reservation.offer_id.centre}"
     if not any(offer["free_now"] for offer in fitting):
-        return f"the job fits {len(fitting)} of {len(offers)} offers, but none has room now; {ahead}"
+        of = f"{len(fitting)} of {len(offers)} offers"
+        return f"the job fits {of}, but none has room now; {ahead}"
     return f"the job fits and waits for its turn; {ahead}"

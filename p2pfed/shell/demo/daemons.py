@@ -170,7 +170,7 @@ class Daemons:
                 self.restarted(daemon.name)
 
     def ask(self, name: CentreName, question: Callable[[Client], T]) -> T:
-        """What the daemon answers; asked again if it goes away meanwhile.
+        """What the daemon answers; asked again if it goes away meanwhile, or may not write yet.
 
         Raises:
             StateError: `demo-daemon`: it could not be reached.
@@ -182,7 +182,9 @@ class Daemons:
             try:
                 with daemon.client() as client:
                     answer = question(client)
-            except ControlError as error:
+            except (ControlError, StateError) as error:
+                if isinstance(error, StateError) and error.code != "recovering":
+                    raise
                 if time.monotonic() >= give_up_s:
                     raise daemon.failure() from error
                 self.supervise()
