@@ -106,8 +106,9 @@ class Doorkeeper:
 
     async def submit(self, submission: Submission) -> JobView:
         """Packs the payload, posts the job, returns when both are durable."""
-        if not self._brain.ready.is_set():
+        if not self._node.recovery.ready:
             raise self._node.recovery.refuse()
+        await self._brain.ready.wait()  # else its payload could be taken for a leftover
         request = submission.request
         run = RunSpec(
             script=request.script,

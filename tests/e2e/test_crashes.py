@@ -100,7 +100,7 @@ def check_ledgers(federation: Federation) -> None:
         assert report.ok and not report.findings, (centre.name, report.findings)
         assert {(feed.centre, feed.epoch) for feed in report.frontier} == {(n, 0) for n in NAMES}
         assert not list(fork_proofs(centre))
-        assert not centre.status()["warnings"]
+        centre.until(lambda client: not client.status()["warnings"], "no warnings")
     assert federation.common_digest()
 
 
