@@ -268,6 +268,15 @@ class State:
         """Points of the claims that the centre has running or unsettled."""
         return self._committed.get(centre, 0)
 
+    def committed_for(self, claim_id: ClaimId) -> int:
+        """The part of its home's committed points that one claim has."""
+        return self._committed_by.get(claim_id, 0)
+
+    def class_used(self, job_id: JobId) -> str | None:
+        """The work class that a job counts as; None if the rules or the cut don't know it."""
+        used = self._class_of.get(job_id)
+        return None if used is None else used.name
+
     def standing(self, centre: CentreName, cut_ms: int) -> Standing:
         """Contribution, usage and credit line of a centre at the cut, in points."""
         return self.accounts.standing(centre, day_of(cut_ms), self.committed(centre))

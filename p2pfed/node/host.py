@@ -27,10 +27,10 @@ from p2pfed.core.lifecycle import (
     kill_at,
     may_accept,
 )
-from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers, fits
+from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
 from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
-from p2pfed.core.state import offer_state, shape_of
+from p2pfed.core.state import offer_state, running_of, shape_of
 from p2pfed.errors import StateError
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import (
@@ -197,12 +197,7 @@ class Host:
 
         It then waits its turn: a match's priority lasts `claim_wait_ms`.
         """
-        state = self._ledger.view.state
-        home_balance = balance(state.standing(entry.home, self._ledger.view.cut_ms))
-        verdict = self._ledger.live.judge(job)
-        shape = shape_of(job.job_id, job.job, job.job.work_class, verdict.declined)
-        empty = offer_state(offer, {})
-        if fits(shape, empty, turn.now_ms, home_balance, self._rules):
+        if self._breaks_terms(entry, claim, job, offer, turn.now_ms):
             self._close(entry, "unjustified", turn)
             return False
         free = self._free(offer)
@@ -214,6 +209,30 @@ class Host:
             return True
         self._judge_later(entry, claim, turn.now_ms + self._rules.round_ms, turn)
         return False
+
+    def _breaks_terms(
+        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, now_ms: int
+    ) -> bool:
+        """True if the pair breaks a constraint that waiting would not mend.
+
+        Judged at the claim's own round, as its home did, but at none that is long over; without
+        what the claim itself commits, and with what our own accepts hold.
+        """
+        state = self._ledger.view.state
+        oldest_ms = entry.changed_ms - self._rules.claim_wait_ms
+        cut_ms = min(now_ms, max(claim.round * self._rules.round_ms, oldest_ms))
+        standing = state.standing(entry.home, self._ledger.view.cut_ms)
+        home_balance = balance(standing, -state.committed_for(entry.claim_id))
+        used = state.class_used(job.job_id) or job.job.work_class
+        verdict = self._ledger.live.judge(job)
+        shape = shape_of(job.job_id, job.job, used, verdict.declined)
+        live, held = self._ledger.live, {}
+        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
+            other = live.job_of(claim_id)
+            if other is not None:
+                held[claim_id] = running_of(live.claims[claim_id], other.job, self._rules)
+        codes = fits(shape, offer_state(offer, held), cut_ms, home_balance, self._rules)
+        return any(code not in CAPACITY_CODES for code in codes)
 
     def _has_place(self, job: JobEntry) -> bool:
         """True if our own books already hold a claim of the job, or it needs none any more."""
@@ -282,6 +301,8 @@ class Host:
             self._close(entry, "cancelled", turn)
         elif turn.now_ms >= before_ms:
             self._close(entry, "lease-short", turn)
+        elif self._beyond_window(entry, job.job, turn.now_ms):
+            self._close(entry, "window-over", turn)
         elif entry.claim_id not in self._fetched:
             self._deadlines.at(before_ms, entry.claim_id)
             self._fetch(entry, job.job, turn)
@@ -291,6 +312,13 @@ class Host:
         else:
             name = native_name(entry.claim_id)
             self._write(Start(claim_id=entry.claim_id, native_name=name), entry, turn)
+
+    def _beyond_window(self, entry: ClaimEntry, job: Job, now_ms: int) -> bool:
+        """True if the job, begun now, could outlast the window of its offer."""
+        offer = self._ledger.live.offers.get(OfferId(entry.claim.offer_id)) if entry.claim else None
+        until_ms = offer.until_ms if offer else 0
+        run_ms = job.walltime_s * 1000 + self._rules.kill_grace_ms
+        return bool(until_ms) and now_ms + run_ms > until_ms
 
     def _name_handover(self, entry: ClaimEntry, turn: Turn) -> None:
         block_id = None
@@ -396,7 +424,7 @@ class Host:
         )
 
     def native_not_found(self, event: NativeNotFound, turn: Turn) -> None:
-        """The batch system does not know the job and its start marker is ours: it never will run."""
+        """The batch system does not know the job and we hold its start marker: it never will run."""
         self._vanished.add(event.claim_id)
         self._ledger.touched.append(event.claim_id)
 
