@@ -53,9 +53,9 @@ _KILL_WAIT_MS: Final = 2000
 _OVERDUE_MS: Final = 5000
 """So long after `kill_at_ms` a supervisor that still lives is taken for stuck, and killed."""
 
+_SUPERVISOR: Final = "p2pfed.execute.supervise"
 _LAUNCH: Final = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from p2pfed.execute.supervise import main; main(sys.argv[2])"
+    f"import sys; sys.path.append(sys.argv[1]); from {_SUPERVISOR} import main; main(sys.argv[2])"
 )
 _PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
 
@@ -106,6 +106,26 @@ class LocalExecutor:
     def capacity(self) -> Capacity:
         """What the settings say."""
         return self._capacity
+
+    def check_reach(self, folder: Path) -> None:
+        """Returns if the account that jobs run as can reach what lies in `folder`.
+
+        Raises:
+            ExecutorError: `executor-closed-folder`: a folder on the way is closed to it; the
+                remedy names the command that opens all of them.
+        """
+        account = self._account
+        if account is None:
+            return
+        way = (folder.absolute(), *folder.absolute().parents)
+        closed = [str(parent) for parent in way if not _may_pass(account, parent.stat())]
+        if closed:
+            raise ExecutorError(
+                "executor-closed-folder",
+                f"the account {account.name!r} can't pass through {closed[0]!r}",
+                where=str(folder),
+                remedy=f"chmod o+x {' '.join(closed)}",
+            )
 
     def submit(self, job: NativeJob) -> None:
         """Starts a supervisor for the job, unless one was started or the job was given up.
@@ -260,15 +280,8 @@ class LocalExecutor:
         account = self._account
         if account is None:
             return
+        self.check_reach(job.folder.parent)
         job.folder.chmod(0o711)
-        closed = [p for p in job.folder.absolute().parents if not _may_pass(account, p.stat())]
-        if closed:
-            raise ExecutorError(
-                "executor-closed-folder",
-                f"the account {account.name!r} can't pass through {str(closed[0])!r}",
-                where=str(job.folder),
-                remedy=f"chmod o+x {' '.join(map(str, closed))}",
-            )
         for top in (job.folder / "work", temporary):
             for _, folders, files, folder_fd in os.fwalk(top):
                 os.fchown(folder_fd, account.uid, account.gid)

@@ -306,6 +306,20 @@ def test_a_folder_that_the_account_cannot_reach_is_refused_with_the_remedy(
     assert caught.value.code == "executor-closed-folder"
     assert caught.value.remedy == f"chmod o+x {closed}"
     assert not caught.value.transient
+    closed.chmod(0o711)
+    assert bench.run(job).outcome is Outcome.COMPLETED
+
+
+@needs_root
+def test_a_daemon_can_ask_beforehand_whether_the_account_reaches_a_folder(
+    open_bench: Callable[[str], Bench],
+) -> None:
+    folder = open_bench("daemon").folder
+    new_executor(run_as="daemon").check_reach(folder)
+    folder.chmod(0o700)
+    new_executor().check_reach(folder)
+    with pytest.raises(ExecutorError):
+        new_executor(run_as="daemon").check_reach(folder)
 
 
 @pytest.mark.parametrize("account", ["no-such-account", "root", ""])
