@@ -44,6 +44,12 @@ class Transfers:
         self._scene = scene
         self._transfers: dict[TransferId, Transfer] = {}
 
+    def crash(self, name: CentreName) -> None:
+        """Breaks all connections that a centre has; the other end sees it and may ask again."""
+        for transfer, told in list(self._transfers.items()):
+            if name in (told.asker, told.asked):
+                self._fail(transfer, self._scene.centres[told.asker].life, final=False)
+
     def ask(self, centre: Centre, effect: FetchPayload | FetchResult) -> None:
         """A centre goes for a payload or a result."""
         scene = self._scene
@@ -70,6 +76,12 @@ class Transfers:
                 scene.tell(asked, question)
 
         scene.soon(arrive)
+
+    def crash(self, name: CentreName) -> None:
+        """Tears the bulk connections that others opened to a centre; they notice at once."""
+        for transfer, told in sorted(self._transfers.items()):
+            if told.asked == name:
+                self._fail(transfer, self._scene.centres[told.asker].life, final=False)
 
     def _fail(self, transfer: TransferId, life: int, *, final: bool) -> None:
         told = self._transfers.pop(transfer, None)
