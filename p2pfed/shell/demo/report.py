@@ -17,7 +17,7 @@ class JobLine:
 
     Attributes:
         arguments: of the example script: the first and the last number that it looked at.
-        runs: attempts that were started; 1 for a job that ran exactly once.
+        runs: attempts whose script began; 1 for a job that ran exactly once.
         output: the last line that it printed, None if nothing came back.
         verified: the output is what another method found.
     """

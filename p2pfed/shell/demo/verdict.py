@@ -22,10 +22,13 @@ from p2pfed.shell.demo.board import Board
 from p2pfed.shell.demo.daemons import Daemons
 from p2pfed.shell.demo.plan import JobPlan, Plan
 from p2pfed.shell.demo.report import BalanceLine, CentreReport, DemoReport, JobLine
+from p2pfed.shell.door import AttemptView
 
 _AGREE_S: Final = 60
 _ASK_S: Final = 0.1
 _OUTPUT_BYTES_MAX: Final = 1 << 16
+_NEVER_RAN: Final = frozenset({"not-started", "not-found"})
+"""Outcomes that a host states only when it has made sure that the script can't begin any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Verdict:
             cores=plan.cores,
             state=view["state"],
             attempts=len(attempts),
-            runs=sum(attempt["started_ms"] is not None for attempt in attempts),
+            runs=sum(map(_ran, attempts)),
             waited_ms=view["waited_ms"],
             ran_ms=None if started is None or ended is None else ended - started,
             exit_code=view["exit_code"],
@@ -196,6 +199,11 @@ class Verdict:
             records=audit.records,
             findings=tuple(str(finding) for finding in audit.findings),
         )
+
+
+def _ran(attempt: AttemptView) -> bool:
+    """Whether its script began: a Start is written before, and the host may die in between."""
+    return attempt["started_ms"] is not None and attempt["outcome"] not in _NEVER_RAN
 
 
 def _centre_faults(centre: CentreReport) -> list[str]:
