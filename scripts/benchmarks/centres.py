@@ -26,6 +26,7 @@ from p2pfed.cli.main import main
 from p2pfed.errors import ControlError
 from p2pfed.shell.client import Client
 from p2pfed.shell.door import StatusView
+from scripts.benchmarks.relay import Relay
 
 T = TypeVar("T")
 
@@ -77,9 +78,8 @@ class Centre:
 
     name: str
     folder: Path
-    port: int
+    relay: Relay | None = None
     process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
 
     @property
     def pid(self) -> int:
@@ -95,7 +95,6 @@ class Centre:
     def begin(self) -> None:
         """Starts the daemon and does not wait for anything."""
         with (self.folder / "daemon.log").open("ab") as log:
-            self.started_s = time.monotonic()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "p2pfed", "daemon", "--config", self.folder / "centre.toml"],
                 cwd="/",
@@ -140,11 +139,6 @@ class Centre:
         log = (self.folder / "daemon.log").read_text()[-2000:]
         raise RuntimeError(f"{what} did not come at {self.name}:\n{log}")
 
-    def append_to_config(self, text: str) -> None:
-        """Adds lines to `centre.toml`, at its top, before the first table."""
-        path = self.folder / "centre.toml"
-        path.write_text(text + "\n" + path.read_text())
-
 
 @dataclass(slots=True)
 class Federation:
@@ -154,17 +148,22 @@ class Federation:
     centres: dict[str, Centre] = field(default_factory=dict)
 
     @classmethod
-    def found(cls, count: int) -> Self:
-        """Makes the folders of `count` centres and the charter that all of them signed."""
+    def found(cls, count: int, *, relayed: bool = False) -> Self:
+        """Makes the folders of `count` centres and the charter that all of them signed.
+
+        With `relayed`, peers dial a `Relay` before each daemon instead of the daemon.
+        """
         made = cls(Path(tempfile.mkdtemp(prefix="p2pfed-bench-")))
         for number in range(count):
             name = f"c{number:02}"
             folder, port = made.root / name, free_port()
+            relay = Relay(port) if relayed else None
             _call(
                 *("init", str(folder), "--name", name, "--listen", f"127.0.0.1:{port}"),
+                *("--advertise", f"127.0.0.1:{relay.port if relay else port}"),
                 *("--cores-per-node", "4096", "--memory-mib-per-node", "1048576"),
             )
-            made.centres[name] = Centre(name, folder, port)
+            made.centres[name] = Centre(name, folder, relay)
         draft = str(made.root / "charter.cbor")
         cards = [str(c.folder / "card.json") for c in made]
         _call("charter", "new", *cards, "-o", draft)
@@ -188,6 +187,8 @@ class Federation:
             if centre.process is not None:
                 centre.process.kill()
                 centre.process.wait()
+            if centre.relay is not None:
+                centre.relay.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def start(self) -> None:
