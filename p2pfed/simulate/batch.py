@@ -43,6 +43,7 @@ class Batch:
                 if native is not None and native.ends_ms > now_ms:
                     native.ends_ms = now_ms + 10
                     native.outcome = Outcome.CANCELLED
+                    self._scene.at(native.ends_ms, native.look)
 
     def _submit(self, centre: Centre, effect: SubmitNative) -> None:
         assert effect.claim_id in centre.disk.payloads, "started without its payload"
@@ -80,6 +81,7 @@ class Batch:
                 ),
             )
 
+        native.look = look
         running = NativeRunning(claim_id=claim_id, started_ms=native.begins_ms)
         self._scene.later(centre, running)
         self._scene.at(native.ends_ms, look)

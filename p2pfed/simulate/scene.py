@@ -39,7 +39,7 @@ class Native:
     begins_ms: int
     ends_ms: int
     outcome: Outcome = Outcome.COMPLETED
-    reported: bool = False
+    look: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,12 +77,6 @@ class Transfers:
 
         scene.soon(arrive)
 
-    def crash(self, name: CentreName) -> None:
-        """Tears the bulk connections that others opened to a centre; they notice at once."""
-        for transfer, told in sorted(self._transfers.items()):
-            if told.asked == name:
-                self._fail(transfer, self._scene.centres[told.asker].life, final=False)
-
     def _fail(self, transfer: TransferId, life: int, *, final: bool) -> None:
         told = self._transfers.pop(transfer, None)
         if told is None or self._scene.centres[told.asker].life != life:

@@ -147,7 +147,6 @@ class World(Scene):
         self.log("crash", name)
         self.network.crash(name)
         self._transfers.crash(name)
-        self._transfers.crash(name)
         wait_ms = self.rng.randint(*self.faults.down_ms) if down_ms is None else down_ms
         self.at(self.now_ms + wait_ms, lambda: self.boot(name))
 

@@ -54,48 +54,59 @@ def job(number: int = 0, *, cores: int = 2, walltime_s: int = 5) -> Job:
     )
 
 
-def busy_federation(seed: int, faults: Faults, jobs: int = 20) -> World:
+class Busy(World):
     """Four centres; two offer, two post jobs over twenty seconds."""
-    world = World(seed, 4, RULES, CALM)
+
+    def __init__(self, seed: int, jobs: int) -> None:
+        super().__init__(seed, 4, RULES, CALM)
+        self.posts_left = jobs
+
+    def post(self, home: CentreName, number: int) -> None:
+        """Posts a job as soon as its centre takes any."""
+        if self.centres[home].up:
+            self.posts_left -= 1
+            self.submit(home, job(number))
+        else:
+            self.at(self.now_ms + 500, lambda: self.post(home, number))
+
+
+def busy_federation(seed: int, faults: Faults, jobs: int = 20) -> Busy:
+    """A federation that has begun to work, and then meets the faults."""
+    world = Busy(seed, jobs)
     assert world.run(20_000, world.all_up), f"seed {seed}: not all centres came up"
     for host in HOSTS:
         world.open_offer(host, offer())
     world.faults = faults
     for number in range(jobs):
         home = HOMES[number % len(HOMES)]
-        world.at(world.now_ms + world.rng.randint(0, 20_000), _posting(world, home, number))
+        _post_later(world, home, number)
     return world
 
 
-def _posting(world: World, home: CentreName, number: int):  # type: ignore[no-untyped-def]
-    def post() -> None:
-        if world.centres[home].up:
-            world.submit(home, job(number))
-        else:
-            world.at(world.now_ms + 500, post)
-
-    return post
+def _post_later(world: Busy, home: CentreName, number: int) -> None:
+    when_ms = world.now_ms + world.rng.randint(0, 20_000)
+    world.at(when_ms, lambda: world.post(home, number))
 
 
-def heal(world: World, jobs: int) -> None:
+def heal(world: Busy) -> None:
     """Ends the faults and waits until every job has come to its end everywhere."""
     world.faults = CALM
     world.network.severed.clear()
-    assert world.run(400_000, lambda: settled(world, jobs)), (
+    assert world.run(400_000, lambda: world.posts_left == 0 and settled(world)), (
         f"seed {world.seed}: not settled: {report(world)}"
     )
     world.run(10_000)
     world.checks.at_the_end()
 
 
-def settled(world: World, jobs: int) -> bool:
+def settled(world: World) -> bool:
     """True if all centres are up and agree that every job is at its end."""
     if not world.all_up():
         return False
     for centre in world.centres.values():
         assert centre.node is not None
         live = centre.node.ledger.live
-        if len(live.jobs) < jobs:
+        if not all(job_id in live.jobs for job_id in world.checks.acknowledged):
             return False
         if not all(live.judge(entry).state.final for entry in live.jobs.values()):
             return False

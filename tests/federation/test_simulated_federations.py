@@ -32,7 +32,7 @@ JOBS = 20
 @pytest.mark.parametrize("seed", range(4))
 def test_in_a_calm_world_every_job_runs_once_at_another_centre(seed: int) -> None:
     world = busy_federation(seed, CALM, JOBS)
-    heal(world, JOBS)
+    heal(world)
     assert set(states(world).values()) == {"completed"}
     assert len(world.runs) == JOBS
     for job_id, runs in world.runs.items():
@@ -44,7 +44,7 @@ def test_in_a_calm_world_every_job_runs_once_at_another_centre(seed: int) -> Non
 def test_crashes_and_cut_links_cost_time_but_break_nothing(seed: int) -> None:
     world = busy_federation(seed, UNKIND, JOBS)
     world.run(60_000)
-    heal(world, JOBS)
+    heal(world)
     assert len(world.checks.acknowledged) <= len(states(world))
 
 
@@ -54,7 +54,7 @@ def test_a_partition_wastes_claims_at_most(seed: int) -> None:
     world.run(3_000)
     world.network.part({HOSTS[0], HOMES[0]}, {HOSTS[1], HOMES[1]})
     world.run(30_000)
-    heal(world, JOBS)
+    heal(world)
     assert set(states(world).values()) == {"completed"}
 
 
@@ -66,7 +66,7 @@ def test_a_stale_backup_takes_its_own_blocks_back_and_never_forks(seed: int) -> 
     kept = len(victim.disk.blocks) * 2 // 3
     world.crash(victim.name, down_ms=1_000)
     del victim.disk.blocks[kept:]
-    heal(world, JOBS)
+    heal(world)
     assert victim.node is not None
     assert victim.disk.mark is not None
 
@@ -84,7 +84,7 @@ def test_without_its_high_water_file_a_centre_asks_every_member_and_stays_carefu
     assert world.run(30_000, world.all_up)
     assert victim.node is not None
     assert victim.node.trust.careful(world.clock(victim))
-    heal(world, JOBS)
+    heal(world)
 
 
 def test_without_its_high_water_file_a_centre_does_not_write_while_a_member_is_away() -> None:
@@ -99,7 +99,7 @@ def test_without_its_high_water_file_a_centre_does_not_write_while_a_member_is_a
     assert victim.node is not None
     assert not victim.node.recovery.ready
     assert sum(b.feed.centre == victim.name for b in victim.disk.blocks) == blocks
-    heal(world, JOBS)
+    heal(world)
 
 
 def test_a_host_that_dies_for_good_frees_the_home_after_the_lease() -> None:
@@ -165,7 +165,7 @@ def test_a_centre_whose_clock_is_wrong_starts_nothing_and_declares_nothing_lost(
     world.run(15_000)
     assert not world.runs
     world.centres[host].clock_offset_ms = 0
-    world.run(120_000, lambda: settled(world, 1))
+    world.run(120_000, lambda: settled(world))
     assert len(world.runs) == 1
 
 
