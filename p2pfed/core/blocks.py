@@ -19,10 +19,10 @@ block invalid, for every node alike.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final, NamedTuple, NoReturn, cast
 
 from p2pfed.core import cose
@@ -133,6 +133,12 @@ class Block:
     def time(self) -> HlcTime:
         """The author's hybrid time."""
         return self.header.time
+
+    def positions(self) -> Iterator[Position]:
+        """The ids of the records, in their order."""
+        header = self.header
+        places = (header.centre,), (header.epoch,), (header.seq_num,), range(len(self.records))
+        return map(Position._make, product(*places))
 
     def position(self, index: int) -> Position:
         """The id of the record at `index`."""

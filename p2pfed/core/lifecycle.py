@@ -39,6 +39,9 @@ from p2pfed.core.rules import Rules
 class HomePhase(Enum):
     """How far the home's side has come."""
 
+    # Members are singletons; the hash that Enum gives them, of their name, costs more than a move.
+    __hash__ = object.__hash__
+
     CLAIMED = "claimed"
     RELEASED = "released"
     HANDED = "handed"
@@ -47,6 +50,8 @@ class HomePhase(Enum):
 
 class HostPhase(Enum):
     """How far the host's side has come."""
+
+    __hash__ = object.__hash__
 
     SILENT = "silent"
     ACCEPTED = "accepted"
@@ -57,6 +62,8 @@ class HostPhase(Enum):
 
 class ClaimState(Enum):
     """What a claim is, seen from both sides."""
+
+    __hash__ = object.__hash__
 
     CLAIMED = "claimed"
     ACCEPTED = "accepted"
@@ -70,6 +77,8 @@ class ClaimState(Enum):
 
 class JobState(Enum):
     """What a job is; `psij` gives the word that PSI/J has for it."""
+
+    __hash__ = object.__hash__
 
     QUEUED = "queued"
     CLAIMED = "claimed"
@@ -155,6 +164,12 @@ HOLDS_CAPACITY: Final = frozenset(
     {ClaimState.CLAIMED, ClaimState.ACCEPTED, ClaimState.LEASED, ClaimState.STARTED}
 )
 """States in which a claim holds a part of its offer."""
+
+FREES_JOB: Final = frozenset({ClaimState.CLOSED, ClaimState.RELEASED, ClaimState.LOST})
+"""States in which a claim keeps its job from no other place, whatever is settled."""
+
+BOUND_JOB: Final = {state: JobState(state.value) for state in ClaimState if state not in FREES_JOB}
+"""What a job is while a claim binds it."""
 
 BARRING_REASONS: Final = frozenset({"policy", "denied", "constraint"})
 """Reasons of a Close after which this job is never matched with this offer again."""

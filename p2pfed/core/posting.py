@@ -17,7 +17,7 @@ they come in, and `Shares` reads one feed in its own order.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -37,6 +37,7 @@ class _Posts:
     seq_nums: list[int] = field(default_factory=list)
     posted_ms: list[int] = field(default_factory=list)
     first_ack_ms: list[int] = field(default_factory=list)
+    overdue: list[bool] = field(default_factory=list)
     jobs: list[tuple[JobId, ...]] = field(default_factory=list)
 
 
@@ -54,15 +55,16 @@ class Witnesses:
         posts.seq_nums.append(seq_num)
         posts.posted_ms.append(now_ms)
         posts.first_ack_ms.append(_NEVER)
+        posts.overdue.append(False)
         posts.jobs.append(jobs)
         heappush(self._unseen, (now_ms + self._heartbeat_ms, feed, len(posts.jobs) - 1))
 
-    def ack(self, feed: FeedKey, seq_num: int, ack_ms: int) -> Iterator[tuple[JobId, int]]:
+    def ack(self, feed: FeedKey, seq_num: int, ack_ms: int) -> Iterator[tuple[JobId, ...]]:
         """Another centre's block of time `ack_ms` acks `feed` up to `seq_num`.
 
         Yields:
-            Each job whose waiting time has a new start, and that start in milliseconds. First acks
-            never descend along a feed, so only the blocks that change are visited.
+            The jobs, block by block, of which `since_ms` tells something else now. First acks never
+            descend along a feed, so only the blocks that change are visited.
         """
         posts = self._posts.get(feed)
         if posts is None:
@@ -70,18 +72,26 @@ class Witnesses:
         index = bisect_right(posts.seq_nums, seq_num) - 1
         while index >= 0 and posts.first_ack_ms[index] > ack_ms:
             posts.first_ack_ms[index] = ack_ms
-            since_ms = max(posts.posted_ms[index], ack_ms - self._heartbeat_ms)
-            for job_id in posts.jobs[index]:
-                yield job_id, since_ms
+            yield posts.jobs[index]
             index -= 1
 
-    def overdue(self, cut_ms: int) -> Iterator[JobId]:
-        """The jobs that at `cut_ms` have gone without a witness for longer than a heartbeat."""
+    def since_ms(self, job_id: JobId) -> int | None:
+        """Since when a job that was posted waits; None while it is overdue for a witness."""
+        posts = self._posts[FeedKey(job_id.centre, job_id.epoch)]
+        index = bisect_left(posts.seq_nums, job_id.seq_num)
+        first_ack_ms = posts.first_ack_ms[index]
+        if first_ack_ms != _NEVER:
+            return max(posts.posted_ms[index], first_ack_ms - self._heartbeat_ms)
+        return None if posts.overdue[index] else posts.posted_ms[index]
+
+    def overdue(self, cut_ms: int) -> Iterator[tuple[JobId, ...]]:
+        """The jobs, block by block, that have no witness a heartbeat later, at `cut_ms`."""
         while self._unseen and self._unseen[0][0] < cut_ms:
             _, feed, index = heappop(self._unseen)
             posts = self._posts[feed]
+            posts.overdue[index] = True
             if posts.first_ack_ms[index] == _NEVER:
-                yield from posts.jobs[index]
+                yield posts.jobs[index]
 
 
 @dataclass(slots=True)

@@ -9,16 +9,24 @@ A record is folded into nothing, and returned as a reason, when it names somethi
 may not speak for, or that its side's machine has no move for: such a record is inert, not fatal
 (invariant 6). A statement about a claim may come before the claim itself only from a centre that
 broke the protocol; it is kept under its writer's name, so that even then order can't matter.
+
+A node folds the same blocks twice: at once, and up to a round's cut. `Registers.fork` gives both
+folds a common start: they share every entry until one of them writes it, who leaves the other a
+copy. So what is long over is held once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
 from p2pfed.core.lifecycle import (
     BARRING_REASONS,
+    BOUND_JOB,
+    FREES_JOB,
     JOINT,
     ClaimState,
     HomePhase,
@@ -65,11 +73,16 @@ class OfferEntry:
     walltime_max_s: int
     until_ms: int
     closed: bool = False
+    shared: bool = field(default=False, compare=False)
 
     @property
     def host(self) -> CentreName:
         """The centre that offers."""
         return self.offer_id.centre
+
+    def copy(self) -> OfferEntry:
+        """An entry that holds the same and changes alone."""
+        return replace(self, shared=False)
 
 
 @dataclass(slots=True)
@@ -88,16 +101,25 @@ class HostSide:
 
 
 _SILENT = HostSide()
+"""The side of a host that has said nothing; never written to."""
 
 
 @dataclass(slots=True)
 class ClaimEntry:
-    """Both sides of a claim. `claim` is None while only others have spoken of it."""
+    """Both sides of a claim. `claim` is None while only others have spoken of it.
+
+    Attributes:
+        host_side: the host's side; a silent one while it has said nothing, or the claim is unknown.
+        state: what the claim is, by both sides.
+        early: what centres said of the claim before it was known.
+    """
 
     claim_id: ClaimId
     claim: Claim | None = None
     claimed: HlcTime = HlcTime(0)
     phase: HomePhase = HomePhase.CLAIMED
+    host_side: HostSide = field(default_factory=lambda: _SILENT)
+    state: ClaimState = ClaimState.CLAIMED
     changed_ms: int = 0
     release_reason: str = ""
     lease_until_ms: int = 0
@@ -105,7 +127,8 @@ class ClaimEntry:
     handover_ms: int = 0
     settlement: Receipt | Dispute | None = None
     settled: HlcTime = HlcTime(0)
-    sides: dict[CentreName, HostSide] = field(default_factory=dict)
+    early: dict[CentreName, HostSide] | None = None
+    shared: bool = field(default=False, compare=False)
 
     @property
     def home(self) -> CentreName:
@@ -113,24 +136,21 @@ class ClaimEntry:
         return self.claim_id.centre
 
     @property
-    def host_side(self) -> HostSide:
-        """The host's side; a silent one while it has said nothing (or the claim is unknown)."""
-        if self.claim is None:
-            return _SILENT
-        return self.sides.get(self.claim.offer_id.centre, _SILENT)
-
-    @property
-    def state(self) -> ClaimState:
-        """What the claim is, by both sides."""
-        return JOINT[self.phase, self.host_side.phase]
-
-    @property
     def over(self) -> bool:
         """True if the claim keeps its job from no other place any more."""
-        state = self.state
-        if state is ClaimState.ENDED:
+        if self.state is ClaimState.ENDED:
             return self.settlement is not None
-        return state in (ClaimState.CLOSED, ClaimState.RELEASED, ClaimState.LOST)
+        return self.state in FREES_JOB
+
+    def copy(self) -> ClaimEntry:
+        """An entry that holds the same and changes alone."""
+        side = self.host_side
+        return replace(
+            self,
+            host_side=side if side is _SILENT else replace(side),
+            early=self.early and {centre: replace(said) for centre, said in self.early.items()},
+            shared=False,
+        )
 
 
 @dataclass(slots=True)
@@ -142,10 +162,14 @@ class JobEntry:
     posted: HlcTime
     cancelled: bool = False
     claims: tuple[ClaimId, ...] = ()
+    shared: bool = field(default=False, compare=False)
+
+    def copy(self) -> JobEntry:
+        """An entry that holds the same and changes alone."""
+        return replace(self, shared=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a job is, computed from its registers.
 
     Attributes:
@@ -161,6 +185,10 @@ class Verdict:
     attempts: int = 0
     declined: tuple[OfferId, ...] = ()
     outcome: Outcome | None = None
+
+
+_Key = TypeVar("_Key", OfferId, JobId, ClaimId)
+_Entry = TypeVar("_Entry", OfferEntry, JobEntry, ClaimEntry)
 
 
 class Registers:
@@ -181,7 +209,10 @@ class Registers:
         self.claims_by_offer: dict[OfferId, list[ClaimId]] = {}
         self.contacts: dict[CentreName, str] = {}
         self.suspended: set[CentreName] = set()
-        self._folders: dict[type[Record], Callable[..., Position | str]] = {
+        self._twin: Registers | None = None
+        self._is_fork = False
+        self._folders: dict[type[Record | Inert], Callable[..., Position | str]] = {
+            Inert: self._fold_inert,
             Contact: self._fold_contact,
             Offer: self._fold_offer,
             OfferUpdate: self._fold_offer_update,
@@ -208,9 +239,63 @@ class Registers:
             The id of the offer, job or claim that it touched (the record's own position for
             others), or a text that says why the record is inert.
         """
-        if isinstance(record, Inert):
-            return f"{record.code}: {record.detail}"
         return self._folders[type(record)](position, time, record)
+
+    def _fold_inert(self, position: Position, time: HlcTime, record: Inert) -> str:
+        return f"{record.code}: {record.detail}"
+
+    def fork(self) -> Registers:
+        """Second registers with the same contents, for a fold that goes its own way from here.
+
+        Costs a few steps for each entry, and no memory for it. May be called once.
+        """
+        assert self._twin is None, "registers have one fork"
+        fork = Registers(self._check_proof, self._max_attempts)
+        fork.offers, fork.jobs, fork.claims = dict(self.offers), dict(self.jobs), dict(self.claims)
+        fork.claims_by_offer = {offer: [*held] for offer, held in self.claims_by_offer.items()}
+        fork.contacts, fork.suspended = dict(self.contacts), set(self.suspended)
+        entries: list[Iterable[OfferEntry | JobEntry | ClaimEntry]]
+        entries = [self.offers.values(), self.jobs.values(), self.claims.values()]
+        for entry in chain.from_iterable(entries):
+            entry.shared = True
+        fork._twin, fork._is_fork, self._twin = self, True, fork
+        return fork
+
+    def _part(
+        self, own: dict[_Key, _Entry], others: dict[_Key, _Entry], key: _Key, entry: _Entry
+    ) -> _Entry:
+        """Ends the sharing of an entry that is about to be written; returns which one to write.
+
+        The original stays with the fork, whose reader may hold on to it while it writes.
+        """
+        copy = entry.copy()
+        entry.shared = False
+        if self._is_fork:
+            others[key] = copy
+            return entry
+        own[key] = copy
+        return copy
+
+    def _offer(self, offer_id: OfferId) -> OfferEntry | None:
+        """The entry, ours to write."""
+        entry = self.offers.get(offer_id)
+        if entry is not None and entry.shared and self._twin is not None:
+            return self._part(self.offers, self._twin.offers, offer_id, entry)
+        return entry
+
+    def _job(self, job_id: JobId) -> JobEntry | None:
+        """The entry, ours to write."""
+        entry = self.jobs.get(job_id)
+        if entry is not None and entry.shared and self._twin is not None:
+            return self._part(self.jobs, self._twin.jobs, job_id, entry)
+        return entry
+
+    def _claim(self, claim_id: ClaimId) -> ClaimEntry | None:
+        """The entry, ours to write."""
+        entry = self.claims.get(claim_id)
+        if entry is not None and entry.shared and self._twin is not None:
+            return self._part(self.claims, self._twin.claims, claim_id, entry)
+        return entry
 
     # Offers
 
@@ -226,7 +311,7 @@ class Registers:
         return position
 
     def _own_offer(self, position: Position, offer_id: Position) -> OfferEntry | str:
-        entry = self.offers.get(OfferId(offer_id))
+        entry = self._offer(OfferId(offer_id))
         if entry is None or offer_id.centre != position.centre:
             return f"{offer_id} is not an offer of its author"
         if entry.closed:
@@ -261,7 +346,7 @@ class Registers:
         return position
 
     def _fold_cancel(self, position: Position, time: HlcTime, record: Cancel) -> Position | str:
-        entry = self.jobs.get(JobId(record.job_id))
+        entry = self._job(JobId(record.job_id))
         if entry is None or record.job_id.centre != position.centre:
             return f"{record.job_id} is not a job of its author"
         entry.cancelled = True
@@ -270,25 +355,29 @@ class Registers:
     # Claims
 
     def _claim_entry(self, claim_id: Position) -> ClaimEntry:
-        entry = self.claims.get(ClaimId(claim_id))
+        entry = self._claim(ClaimId(claim_id))
         if entry is None:
             entry = self.claims[ClaimId(claim_id)] = ClaimEntry(ClaimId(claim_id))
         return entry
 
     def _fold_claim(self, position: Position, time: HlcTime, record: Claim) -> Position | str:
-        job = self.jobs.get(JobId(record.job_id))
+        job = self._job(JobId(record.job_id))
         if job is None or record.job_id.centre != position.centre:
             return f"{record.job_id} is not a job of its author"
         if record.offer_id.centre == position.centre:
             return f"{record.offer_id} is an offer of its author"
         entry = self._claim_entry(position)
         entry.claim, entry.claimed, entry.changed_ms = record, time, hlc_ms(time)
+        if entry.early is not None:
+            entry.host_side = entry.early.get(record.offer_id.centre, _SILENT)
+            entry.state = JOINT[entry.phase, entry.host_side.phase]
+            entry.early = None
         job.claims = (*job.claims, entry.claim_id)
         self.claims_by_offer.setdefault(OfferId(record.offer_id), []).append(entry.claim_id)
         return position
 
     def _own_claim(self, position: Position, claim_id: Position) -> ClaimEntry | str:
-        entry = self.claims.get(ClaimId(claim_id))
+        entry = self._claim(ClaimId(claim_id))
         if entry is None or entry.claim is None or claim_id.centre != position.centre:
             return f"{claim_id} is not a claim of its author"
         return entry
@@ -303,11 +392,12 @@ class Registers:
         if phase is None:
             return f"claim {record.claim_id} is {entry.phase.value}"
         entry.phase, entry.changed_ms = phase, hlc_ms(time)
+        entry.state = JOINT[phase, entry.host_side.phase]
         if isinstance(record, Release):
             entry.release_reason = record.reason
         elif isinstance(record, Handover):
             entry.lease_until_ms = record.lease_until_ms
-            entry.handover, entry.handover_ms = position, hlc_ms(time)
+            entry.handover, entry.handover_ms = position, entry.changed_ms
         return record.claim_id
 
     def _fold_settlement(
@@ -325,24 +415,36 @@ class Registers:
         self, position: Position, time: HlcTime, record: Accept | Close | Start | End
     ) -> Position | str:
         entry = self._claim_entry(record.claim_id)
-        if entry.claim is not None and entry.claim.offer_id.centre != position.centre:
-            return f"claim {record.claim_id} is not on an offer of its author"
-        side = entry.sides.get(position.centre)
+        side = self._host_side(entry, position.centre)
         if side is None:
-            side = entry.sides[position.centre] = HostSide()
+            return f"claim {record.claim_id} is not on an offer of its author"
         phase = advance_host(side.phase, type(record))
         if phase is None:
             return f"claim {record.claim_id} is {side.phase.value}"
         side.phase, side.changed_ms = phase, hlc_ms(time)
         if isinstance(record, Accept):
-            side.accept_until_ms, side.accepted_ms = record.accept_until_ms, hlc_ms(time)
+            side.accept_until_ms, side.accepted_ms = record.accept_until_ms, side.changed_ms
         elif isinstance(record, Close):
             side.close_reason = record.reason
         elif isinstance(record, Start):
-            side.native_name, side.started_ms = record.native_name, hlc_ms(time)
+            side.native_name, side.started_ms = record.native_name, side.changed_ms
         else:
             side.end, side.ended = record, time
+        if entry.claim is not None:
+            entry.state = JOINT[entry.phase, phase]
         return record.claim_id
+
+    def _host_side(self, entry: ClaimEntry, author: CentreName) -> HostSide | None:
+        """The side that the author may write; None if it is not the claim's host."""
+        if entry.claim is None:
+            if entry.early is None:
+                entry.early = {}
+            return entry.early.setdefault(author, HostSide())
+        if entry.claim.offer_id.centre != author:
+            return None
+        if entry.host_side is _SILENT:
+            entry.host_side = HostSide()
+        return entry.host_side
 
     def _fold_proof(self, position: Position, time: HlcTime, record: ForkProof) -> Position | str:
         try:
@@ -408,7 +510,7 @@ class Registers:
         if done is not None:
             return JobState.FAILED
         if live is not None:
-            return JobState.CANCELLING if job.cancelled else JobState(live.state.value)
+            return JobState.CANCELLING if job.cancelled else BOUND_JOB[live.state]
         if job.cancelled:
             return JobState.CANCELLED
         if attempts >= self._max_attempts:

@@ -8,6 +8,9 @@ cut, never of the order of folding: a register has one writer and is read whole,
 what the same claim counted before, and what depends on time alone (a receipt's deadline, a job
 without a witness) is settled when the cut passes it.
 
+Folding only notes which jobs and claims were touched. They are looked at when somebody asks for
+what follows from them: once a round, or once an audit, however many records touched them.
+
 So two nodes that folded the same blocks up to the same cut hold the same state (invariant 4), and
 the cost of a fold is that of its records (design section 11).
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
+from typing import Final
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Block
@@ -27,19 +31,33 @@ from p2pfed.core.posting import Shares, Witnesses, claimed_amount, points_of
 from p2pfed.core.queue import Queue, QueuedJob, Shape
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
+    Accept,
+    Cancel,
+    Claim,
+    Close,
     Dispute,
+    End,
     ForkProof,
+    Handover,
     Inert,
     Job,
+    Lost,
     Offer,
     OfferClose,
     OfferUpdate,
     Receipt,
     Record,
+    Release,
+    Start,
 )
 from p2pfed.core.registers import ClaimEntry, OfferEntry, Registers
 from p2pfed.core.rules import Rules, WorkClass
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
+
+_CLAIM_RECORDS: Final = frozenset(
+    {Claim, Release, Accept, Close, Handover, Start, End, Receipt, Dispute, Lost}
+)
+"""Records that touch a claim."""
 
 
 class State:
@@ -60,15 +78,15 @@ class State:
         self.rules = rules
         self.members = tuple(sorted(credit_lines))
         self.registers = Registers(check_proof, rules.max_attempts)
-        self.queue = Queue(rules.urgency_points_per_hour)
-        self.accounts = Accounts(rules, dict(credit_lines))
+        self._queue = Queue(rules.urgency_points_per_hour)
+        self._accounts = Accounts(rules, dict(credit_lines))
         self.heard: dict[CentreName, HlcTime] = {}
         self.inert_count = 0
         self._witnesses = Witnesses(rules.heartbeat_ms)
         self._shares = Shares(rules, dict(credit_lines))
         self._class_of: dict[JobId, WorkClass] = {}
-        self._since_ms: dict[JobId, int] = {}
-        self._unwitnessed: set[JobId] = set()
+        self._touched_jobs: dict[JobId, None] = {}
+        self._touched_claims: dict[ClaimId, None] = {}
         self._open: dict[CentreName, set[OfferId]] = {}
         self._offered_rest: dict[tuple[CentreName, str], int] = {}
         self._held: dict[OfferId, dict[ClaimId, Running]] = {}
@@ -91,19 +109,19 @@ class State:
         self._count_offered(centre, now_ms)
         self.heard[centre] = max(block.time, self.heard.get(centre, HlcTime(0)))
         for feed, head in block.header.acks:
-            for job_id, since_ms in self._witnesses.ack(feed, head.seq_num, now_ms):
-                self._since_ms[job_id] = since_ms
-                self._unwitnessed.discard(job_id)
-                self._refresh_job(job_id)
+            for acked in self._witnesses.ack(feed, head.seq_num, now_ms):
+                self._touched_jobs.update(dict.fromkeys(acked))
         inert: list[tuple[Position, str]] = []
         jobs: list[JobId] = []
-        for index, record in enumerate(block.records):
-            position = block.position(index)
-            touched = self.registers.fold(position, block.time, record)
+        fold, time = self.registers.fold, block.time
+        for position, record in zip(block.positions(), block.records, strict=True):
+            touched = fold(position, time, record)
             if isinstance(touched, str):
                 inert.append((position, touched))
+            elif type(record) in _CLAIM_RECORDS:
+                self._touched_claims[ClaimId(touched)] = None
             else:
-                self._refresh(record, touched, block.feed, now_ms, jobs)
+                self._touch(record, touched, block.feed, now_ms, jobs)
         if jobs:
             self._witnesses.post(block.feed, block.header.seq_num, now_ms, tuple(jobs))
         self.inert_count += len(inert)
@@ -112,14 +130,35 @@ class State:
     def settle(self, cut_ms: int) -> None:
         """Lets everything happen that time alone brings about up to `cut_ms` (never earlier)."""
         self._cut_ms = cut_ms
-        for job_id in self._witnesses.overdue(cut_ms):
-            self._unwitnessed.add(job_id)
-            self._refresh_job(job_id)
+        for overdue in self._witnesses.overdue(cut_ms):
+            self._touched_jobs.update(dict.fromkeys(overdue))
+        self._catch_up()
         while self._deadlines and self._deadlines[0][0] <= cut_ms:
             _, claim_id = heappop(self._deadlines)
             self._refresh_usage(self.registers.claims[claim_id])
 
-    def _refresh(
+    @property
+    def queue(self) -> Queue:
+        """The jobs that wait."""
+        self._catch_up()
+        return self._queue
+
+    @property
+    def accounts(self) -> Accounts:
+        """What each centre contributed and used."""
+        self._catch_up()
+        return self._accounts
+
+    def _catch_up(self) -> None:
+        """Brings up to date what follows from the registers that were touched."""
+        claims, self._touched_claims = self._touched_claims, {}
+        for claim_id in claims:
+            self._refresh_claim(claim_id)
+        jobs, self._touched_jobs = self._touched_jobs, {}
+        for job_id in jobs:
+            self._refresh_job(job_id)
+
+    def _touch(
         self,
         record: Record | Inert,
         touched: Position,
@@ -132,31 +171,30 @@ class State:
             work_class = self._shares.classify(feed, record, now_ms)
             if work_class is not None:
                 self._class_of[job_id] = work_class
-                self._since_ms[job_id] = now_ms
+                self._touched_jobs[job_id] = None
                 jobs.append(job_id)
-            self._refresh_job(job_id)
         elif isinstance(record, Offer | OfferUpdate | OfferClose):
             self._refresh_offer(OfferId(touched))
-        elif touched in self.registers.claims:
-            self._refresh_claim(ClaimId(touched))
-        elif touched in self.registers.jobs:
-            self._refresh_job(JobId(touched))
+        elif isinstance(record, Cancel):
+            self._touched_jobs[JobId(touched)] = None
 
     def _refresh_job(self, job_id: JobId) -> None:
-        entry = self.registers.jobs[job_id]
         work_class = self._class_of.get(job_id)
-        verdict = self.registers.judge(entry)
-        waits = verdict.state is JobState.QUEUED and job_id not in self._unwitnessed
-        if work_class is None or not waits:
-            self.queue.drop(job_id)
+        if work_class is None:
             return
-        shape = shape_of(job_id, entry.job, work_class.name, verdict.declined)
-        self.queue.put(
+        entry = self.registers.jobs[job_id]
+        verdict = self.registers.judge(entry)
+        waits = verdict.state is JobState.QUEUED
+        since_ms = self._witnesses.since_ms(job_id) if waits else None
+        if since_ms is None:
+            self._queue.drop(job_id)
+            return
+        self._queue.put(
             QueuedJob(
                 job_id=job_id,
-                shape=shape,
+                shape=shape_of(job_id, entry.job, work_class.name, verdict.declined),
                 class_points=work_class.points,
-                waiting_since_ms=self._since_ms[job_id],
+                waiting_since_ms=since_ms,
             )
         )
 
@@ -179,7 +217,7 @@ class State:
             held.pop(claim_id, None)
         self._stale_offers.add(offer_id)
         self._refresh_usage(entry)
-        self._refresh_job(job.job_id)
+        self._touched_jobs[job.job_id] = None
 
     # Accounts
 
@@ -205,7 +243,7 @@ class State:
             key = centre, terms.resource_class
             amount_ms = units * open_ms + self._offered_rest.get(key, 0)
             self._offered_rest[key] = amount_ms % 1000
-            self.accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
+            self._accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
 
     def _refresh_usage(self, entry: ClaimEntry) -> None:
         job = self.registers.job_of(entry.claim_id)
@@ -224,7 +262,7 @@ class State:
         deadline_ms = ended_ms + self.rules.receipt_deadline_ms
         if entry.settlement is None and self._cut_ms < deadline_ms:
             heappush(self._deadlines, (deadline_ms, entry.claim_id))
-        self.accounts.set_usage(
+        self._accounts.set_usage(
             entry.claim_id,
             home=entry.home,
             host=entry.claim.offer_id.centre,
@@ -266,6 +304,7 @@ class State:
 
     def committed(self, centre: CentreName) -> int:
         """Points of the claims that the centre has running or unsettled."""
+        self._catch_up()
         return self._committed.get(centre, 0)
 
     def committed_for(self, claim_id: ClaimId) -> int:
@@ -283,6 +322,7 @@ class State:
 
     def offers(self) -> Mapping[OfferId, OfferState]:
         """The open offers with their free capacity; the same mapping in every round."""
+        self._catch_up()
         for offer_id in sorted(self._stale_offers):
             entry = self.registers.offers.get(offer_id)
             if entry is None or entry.closed:
