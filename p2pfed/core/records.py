@@ -56,7 +56,7 @@ CENTRES = sequence_of("centres", CENTRE)
 
 
 class Outcome(IntEnum):
-    """How a native job ended. docs/adr tells why 2 to 4 are final and 6 to 9 are not."""
+    """How a native job ended. docs/adr/0006 tells why 1 to 5 are final and 6 to 9 are not."""
 
     COMPLETED = 1
     FAILED = 2  # non-zero exit code, or ended by a signal of its own making
