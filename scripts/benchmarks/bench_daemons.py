@@ -96,12 +96,12 @@ def measure_ways(federation: Federation, blocks: int) -> tuple[list[float], list
     return ways_ms, last_ms
 
 
-def newest_block(centre: Centre) -> bytes:
-    """The newest stored block that carries an offer: the largest of the last few."""
+def newest_offer_block(centre: Centre) -> bytes:
+    """The newest stored block that opens an offer of this benchmark."""
     with sqlite3.connect(f"file:{centre.database}?mode=ro", uri=True) as ledger:
-        rows = ledger.execute("SELECT data FROM blocks ORDER BY admission DESC LIMIT 40").fetchall()
+        rows = ledger.execute("SELECT data FROM blocks ORDER BY admission DESC").fetchall()
     ledger.close()
-    return max((bytes(row[0]) for row in rows), key=len)
+    return next(bytes(row[0]) for row in rows if b"bench-" in row[0])
 
 
 def measure_idle(federation: Federation, seconds: int) -> tuple[list[float], list[float]]:
@@ -136,7 +136,7 @@ def print_idle(used: list[float], resident: list[float], bare: BareRun) -> None:
 def report_ways(federation: Federation, blocks: int) -> BareRun:
     """Prints the first table; the bare run is of use for the second as well."""
     ways_ms, last_ms = measure_ways(federation, blocks)
-    block = newest_block(next(iter(federation)))
+    block = newest_offer_block(next(iter(federation)))
     bare = run_bare(block, len(federation) - 1, blocks, PAUSE_S)
     count = len(bare.ways_ms) // blocks
     bare_last_ms = [max(bare.ways_ms[n * count : (n + 1) * count]) for n in range(blocks)]

@@ -17,13 +17,17 @@ from scripts.benchmarks.centres import Centre, Federation, covers, heights, prog
 from scripts.benchmarks.ledgers import RECORDS_A_JOB, History, store
 
 
-def block_bytes(centre: Centre, *, without: str = "") -> int:
-    """The bytes of all blocks in its ledger, save those that `without` wrote."""
+def stored(centre: Centre, *, without: str = "") -> tuple[int, int]:
+    """How many blocks its ledger has, and their bytes, save those that `without` wrote."""
+    if not centre.database.exists():
+        return 0, 0
     with sqlite3.connect(f"file:{centre.database}?mode=ro", uri=True) as ledger:
-        query = "SELECT coalesce(sum(length(data)), 0) FROM blocks JOIN feeds USING (feed)"
-        found = ledger.execute(f"{query} WHERE centre != ?", (without,)).fetchone()[0]
+        query = (
+            "SELECT count(*), coalesce(sum(length(data)), 0) FROM blocks JOIN feeds USING (feed)"
+        )
+        count, size = ledger.execute(f"{query} WHERE centre != ?", (without,)).fetchone()
     ledger.close()
-    return int(found)
+    return int(count), int(size)
 
 
 def on_all_wires(federation: Federation) -> int:
@@ -60,7 +64,7 @@ def print_line(name: str, blocks: int, ideal: int, wire: int, seconds: float, li
 def bench_spreading(federation: Federation, blocks: int) -> None:
     """One centre writes; what crosses all links together."""
     author, *others = federation
-    wire, ideal = on_all_wires(federation), block_bytes(author)
+    wire, (_, held) = on_all_wires(federation), stored(author)
     start_s = time.monotonic()
     with author.client() as client:
         for number in range(blocks):
@@ -69,7 +73,7 @@ def bench_spreading(federation: Federation, blocks: int) -> None:
                 progress(f"{number} of {blocks} blocks appended")
     federation.until_equal()
     seconds = time.monotonic() - start_s
-    ideal = (block_bytes(author) - ideal) * len(others)
+    ideal = (stored(author)[1] - held) * len(others)
     wire = on_all_wires(federation) - wire
     links = len(federation) * len(others) // 2
     print_line("spread from one to all others", blocks, ideal, wire, seconds, links)
@@ -79,26 +83,16 @@ def bench_return(federation: Federation, back: Centre, name: str) -> None:
     """A centre that is down comes back and takes what it lacks."""
     others = [centre for centre in federation if centre is not back]
     known = {c.name: len(c.relay.connections) for c in federation if c.relay is not None}
+    held_count, held = stored(back, without=back.name)
     wanted = heights(others[0].status())
-    held = block_bytes(back, without=back.name) if back.database.exists() else 0
-    count = _count(back)
+    count, size = stored(others[0], without=back.name)
     back.begin()
     start_s = time.monotonic()
     back.until(lambda s: covers(heights(s), wanted), "the blocks of all")
     seconds = time.monotonic() - start_s
     back.until(lambda s: s["peers_linked"] == len(others), "links to all")
     received, links = received_since(federation, back, known)
-    lacked = block_bytes(back, without=back.name) - held
-    print_line(name, _count(back) - count, lacked, received, seconds, links)
-
-
-def _count(centre: Centre) -> int:
-    if not centre.database.exists():
-        return 0
-    with sqlite3.connect(f"file:{centre.database}?mode=ro", uri=True) as ledger:
-        found = ledger.execute("SELECT count(*) FROM blocks").fetchone()[0]
-    ledger.close()
-    return int(found)
+    print_line(name, count - held_count, size - held, received, seconds, links)
 
 
 def bench_absence(centres: int, blocks: int) -> None:
