@@ -11,8 +11,8 @@ Sums run from the oldest day that counts to today: before each next day's points
 is multiplied by `decay_num`, divided by `decay_den` and rounded down. Rounding is thus defined by
 the days alone, and a replay from the ledger gives the same integer as years of running.
 
-Per centre, only the days whose cells changed are valued again; a standing costs one pass over at
-most `decay_days` integers after a change or at midnight, and a look-up otherwise.
+Per centre, only the cells that changed are valued again, when a standing is asked for; it costs one
+pass over at most `decay_days` integers after a change or at midnight, and a look-up otherwise.
 """
 
 from __future__ import annotations
@@ -96,14 +96,16 @@ def merge_counters(a: Mapping[CounterKey, Counter], b: Mapping[CounterKey, Count
 
 
 class _Cell:
-    """Raw amounts of one centre, resource class and day."""
+    """Raw amounts of one centre, resource class and day, and the points booked for them."""
 
-    __slots__ = ("consumed", "delivered", "offered")
+    __slots__ = ("booked_contribution", "booked_usage", "consumed", "delivered", "offered")
 
     def __init__(self) -> None:
         self.offered = 0
         self.delivered = 0
         self.consumed = 0
+        self.booked_contribution = 0
+        self.booked_usage = 0
 
     def contribution(self, idle_rate_ppm: int) -> int:
         """The amount that counts as contributed; the idle part is rounded down."""
@@ -112,12 +114,13 @@ class _Cell:
 
 
 class _Book:
-    """One centre's cells, and per day the points that they are worth."""
+    """One centre's cells, and per day the points that they are worth but for `changed` ones."""
 
-    __slots__ = ("cells", "contribution_points", "decayed", "usage_points")
+    __slots__ = ("cells", "changed", "contribution_points", "decayed", "usage_points")
 
     def __init__(self) -> None:
         self.cells: dict[tuple[str, int], _Cell] = {}
+        self.changed: dict[tuple[str, int], _Cell] = {}
         self.contribution_points: dict[int, int] = {}
         self.usage_points: dict[int, int] = {}
         self.decayed: tuple[int, int, int] | None = None  # (today, contribution, usage)
@@ -143,11 +146,7 @@ class Accounts:
         self._rules = rules
         self._resource_classes = {c.name: c for c in rules.resource_classes}
         for book in self._books.values():
-            book.contribution_points.clear()
-            book.usage_points.clear()
-            book.decayed = None
-            for (resource_class, day), cell in book.cells.items():
-                self._book_points(book, resource_class, day, cell, sign=1)
+            book.changed.update(book.cells)
 
     def set_credit_line(self, centre: CentreName, points: int) -> None:
         """Replaces the credit line that the centre was admitted with."""
@@ -199,6 +198,8 @@ class Accounts:
         book = self._books.get(centre)
         if book is None:
             return Standing(0, committed_points, credit_line)
+        if book.changed:
+            self._book_changed(book)
         if book.decayed is None or book.decayed[0] != today:
             contribution = self._decayed(book.contribution_points, today)
             usage = self._decayed(book.usage_points, today)
@@ -243,33 +244,36 @@ class Accounts:
         delivered: int = 0,
         consumed: int = 0,
     ) -> None:
-        """Changes one cell and the points of its day."""
+        """Changes one cell."""
         if not (offered or delivered or consumed):
             return
-        book = self._books.setdefault(centre, _Book())
-        cell = book.cells.setdefault((resource_class, day), _Cell())
-        self._book_points(book, resource_class, day, cell, sign=-1)
+        book = self._books.get(centre)
+        if book is None:
+            book = self._books[centre] = _Book()
+        key = resource_class, day
+        cell = book.cells.get(key)
+        if cell is None:
+            cell = book.cells[key] = _Cell()
         cell.offered += offered
         cell.delivered += delivered
         cell.consumed += consumed
-        self._book_points(book, resource_class, day, cell, sign=1)
-        book.decayed = None
+        book.changed[key] = cell
 
-    def _book_points(
-        self, book: _Book, resource_class: str, day: int, cell: _Cell, *, sign: int
-    ) -> None:
-        """Adds (sign 1) or removes (-1) what a cell is worth; an unknown class is worth nothing."""
-        exchange = self._resource_classes.get(resource_class)
-        if exchange is None:
-            return
-        contribution = exchange.points(cell.contribution(self._rules.idle_rate_ppm))
-        usage = exchange.points(cell.consumed)
-        if contribution:
+    def _book_changed(self, book: _Book) -> None:
+        """Books what the changed cells are worth now; an unknown class is worth nothing."""
+        for (resource_class, day), cell in book.changed.items():
+            exchange = self._resource_classes.get(resource_class)
+            contribution = usage = 0
+            if exchange is not None:
+                contribution = exchange.points(cell.contribution(self._rules.idle_rate_ppm))
+                usage = exchange.points(cell.consumed)
             points = book.contribution_points
-            points[day] = points.get(day, 0) + sign * contribution
-        if usage:
+            points[day] = points.get(day, 0) + contribution - cell.booked_contribution
             points = book.usage_points
-            points[day] = points.get(day, 0) + sign * usage
+            points[day] = points.get(day, 0) + usage - cell.booked_usage
+            cell.booked_contribution, cell.booked_usage = contribution, usage
+        book.changed.clear()
+        book.decayed = None
 
     def _decayed(self, points_by_day: Mapping[int, int], today: int) -> int:
         """The points of all days that count, each day's decay rounded down."""

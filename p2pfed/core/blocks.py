@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise, repeat
 from typing import Final, NamedTuple, NoReturn, cast
 
 from p2pfed.core import cose
@@ -137,8 +137,8 @@ class Block:
     def positions(self) -> Iterator[Position]:
         """The ids of the records, in their order."""
         header = self.header
-        places = (header.centre,), (header.epoch,), (header.seq_num,), range(len(self.records))
-        return map(Position._make, product(*places))
+        feed = repeat(header.centre), repeat(header.epoch), repeat(header.seq_num)
+        return map(Position, *feed, range(len(self.records)))
 
     def position(self, index: int) -> Position:
         """The id of the record at `index`."""

@@ -107,18 +107,22 @@ class Shares:
     """The class that each job counts as."""
 
     def __init__(self, rules: Rules, credit_lines: dict[CentreName, int]) -> None:
-        self._rules = rules
+        self._resources = {resource.name: resource for resource in rules.resource_classes}
+        self._classes = {work_class.name: work_class for work_class in rules.classes}
+        self._below = {c.name: rules.class_below(c.name) for c in rules.classes}
         self._credit_lines = credit_lines
         self._posted: dict[FeedKey, _Posted] = {}
 
     def classify(self, feed: FeedKey, job: Job, now_ms: int) -> WorkClass | None:
         """The class of the next job of `feed`; None if the rules don't know its classes."""
-        resource = self._rules.resource_class(job.resource_class)
-        wanted = self._rules.work_class(job.work_class)
+        resource = self._resources.get(job.resource_class)
+        wanted = self._classes.get(job.work_class)
         if resource is None or wanted is None:
             return None
         amount = points_of(job, resource)
-        posted = self._posted.setdefault(feed, _Posted())
+        posted = self._posted.get(feed)
+        if posted is None:
+            posted = self._posted[feed] = _Posted()
         day = day_of(now_ms)
         if day != posted.day:
             posted.day, posted.total, posted.by_class = day, 0, {}
@@ -126,7 +130,7 @@ class Shares:
         base = max(posted.total, self._credit_lines.get(feed.centre, 0))
         while True:
             taken = posted.by_class.get(wanted.name, 0) + amount
-            below = self._rules.class_below(wanted.name)
+            below = self._below[wanted.name]
             if below is None or taken * PPM <= wanted.share_max_ppm * base:
                 posted.by_class[wanted.name] = taken
                 return wanted

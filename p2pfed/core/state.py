@@ -24,10 +24,10 @@ from typing import Final
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
-from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, HostPhase, JobState
+from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, JobState
 from p2pfed.core.matching import MatchInput
 from p2pfed.core.matching_fit import Amount, OfferState, Running, amount_of, capacity_of
-from p2pfed.core.posting import Shares, Witnesses, claimed_amount, points_of
+from p2pfed.core.posting import Shares, Witnesses, claimed_amount
 from p2pfed.core.queue import Queue, QueuedJob, Shape
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
@@ -51,7 +51,7 @@ from p2pfed.core.records import (
     Start,
 )
 from p2pfed.core.registers import ClaimEntry, OfferEntry, Registers
-from p2pfed.core.rules import Rules, WorkClass
+from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
 
 _CLAIM_RECORDS: Final = frozenset(
@@ -78,6 +78,7 @@ class State:
         self.rules = rules
         self.members = tuple(sorted(credit_lines))
         self.registers = Registers(check_proof, rules.max_attempts)
+        self._resources = {resource.name: resource for resource in rules.resource_classes}
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))
         self.heard: dict[CentreName, HlcTime] = {}
@@ -135,7 +136,8 @@ class State:
         self._catch_up()
         while self._deadlines and self._deadlines[0][0] <= cut_ms:
             _, claim_id = heappop(self._deadlines)
-            self._refresh_usage(self.registers.claims[claim_id])
+            self._refresh_claim(claim_id)
+        self._catch_up()
 
     @property
     def queue(self) -> Queue:
@@ -216,7 +218,7 @@ class State:
         else:
             held.pop(claim_id, None)
         self._stale_offers.add(offer_id)
-        self._refresh_usage(entry)
+        self._refresh_usage(entry, entry.claim, job.job)
         self._touched_jobs[job.job_id] = None
 
     # Accounts
@@ -231,7 +233,7 @@ class State:
         gap_ms = min(now_ms - before_ms, self.rules.offer_lease_ms)
         for offer_id in sorted(self._open.get(centre, ())):
             entry = self.registers.offers[offer_id]
-            resource = self.rules.resource_class(entry.terms.resource_class)
+            resource = self._resources.get(entry.terms.resource_class)
             until_ms = min(now_ms, entry.until_ms or now_ms)
             open_ms = until_ms - max(now_ms - gap_ms, hlc_ms(entry.opened))
             if resource is None or open_ms <= 0:
@@ -245,40 +247,39 @@ class State:
             self._offered_rest[key] = amount_ms % 1000
             self._accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
 
-    def _refresh_usage(self, entry: ClaimEntry) -> None:
-        job = self.registers.job_of(entry.claim_id)
-        if job is None or entry.claim is None:
-            return
-        resource = self.rules.resource_class(job.job.resource_class)
+    def _refresh_usage(self, entry: ClaimEntry, claim: Claim, job: Job) -> None:
+        resource = self._resources.get(job.resource_class)
         if resource is None:
             return
+        claimed = claimed_amount(job, resource)
         unsettled = entry.state is ClaimState.ENDED and entry.settlement is None
         bound = entry.state in HOLDS_CAPACITY or unsettled
-        self._commit(entry, points_of(job.job, resource) if bound else 0)
+        self._commit(entry, resource.points(claimed) if bound else 0)
         side = entry.host_side
-        if side.phase is not HostPhase.ENDED or side.end is None or entry.handover is None:
+        if side.end is None or entry.handover is None:
             return
         ended_ms = hlc_ms(side.ended)
         deadline_ms = ended_ms + self.rules.receipt_deadline_ms
         if entry.settlement is None and self._cut_ms < deadline_ms:
             heappush(self._deadlines, (deadline_ms, entry.claim_id))
+        if side.end.outcome not in CHARGED_OUTCOMES:
+            amount = None
+        else:
+            stated = resource.amount(core_s=side.end.core_s, gpu_s=side.end.gpu_s)
+            amount = self._counted(entry, min(stated, claimed), resource, deadline_ms)
         self._accounts.set_usage(
             entry.claim_id,
             home=entry.home,
-            host=entry.claim.offer_id.centre,
+            host=claim.offer_id.centre,
             resource_class=resource.name,
             day=day_of(ended_ms),
-            amount=self._counted(entry, job.job, deadline_ms),
+            amount=amount,
         )
 
-    def _counted(self, entry: ClaimEntry, job: Job, deadline_ms: int) -> int | None:
-        """What the claim's usage counts at this cut; None if it does not count (yet)."""
-        end = entry.host_side.end
-        resource = self.rules.resource_class(job.resource_class)
-        if end is None or resource is None or end.outcome not in CHARGED_OUTCOMES:
-            return None
-        stated = resource.amount(core_s=end.core_s, gpu_s=end.gpu_s)
-        bounded = min(stated, claimed_amount(job, resource))
+    def _counted(
+        self, entry: ClaimEntry, bounded: int, resource: ResourceClass, deadline_ms: int
+    ) -> int | None:
+        """What counts at this cut of usage within the claim; None if it does not count (yet)."""
         settlement = entry.settlement
         in_time = hlc_ms(entry.settled) <= deadline_ms
         if isinstance(settlement, Receipt) or (isinstance(settlement, Dispute) and in_time):
