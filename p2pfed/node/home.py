@@ -16,11 +16,24 @@ from p2pfed.core.ids import CentreName, ClaimId, JobId
 from p2pfed.core.lifecycle import (
     ClaimState,
     HomePhase,
+    HostPhase,
+    accept_until,
     lease_until,
     may_declare_lost,
     may_hand_over,
 )
-from p2pfed.core.records import Cancel, Dispute, End, Handover, Job, Lost, Receipt, Release
+from p2pfed.core.records import (
+    FINAL_OUTCOMES,
+    Cancel,
+    Claim,
+    Dispute,
+    End,
+    Handover,
+    Job,
+    Lost,
+    Receipt,
+    Release,
+)
 from p2pfed.core.registers import ClaimEntry, JobEntry
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
@@ -42,7 +55,7 @@ from p2pfed.node.events import (
     SubmitJob,
 )
 from p2pfed.node.host import RETRY_MS, Host
-from p2pfed.node.ledger import Ledger
+from p2pfed.node.ledger import Ledger, unsendable
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 
@@ -69,6 +82,9 @@ class Home:
     def submit(self, event: SubmitJob, turn: Turn) -> None:
         """Posts a job; the reply leaves when the job is durable."""
         try:
+            refusal = unsendable(event.job)
+            if refusal is not None:
+                raise refusal
             self._check(event.job)
         except P2pfedError as error:
             turn.do(Reply(request=event.request, error=error))
@@ -149,7 +165,7 @@ class Home:
             case ClaimState.CLAIMED:
                 self._keep_or_release(entry, job, entry.claim.claim_until_ms, turn)
             case ClaimState.ACCEPTED:
-                self._keep_or_release(entry, job, entry.host_side.accept_until_ms, turn)
+                self._keep_or_release(entry, job, self._accept_until(entry, entry.claim), turn)
             case ClaimState.LEASED | ClaimState.STARTED:
                 self._keep_or_lose(entry, turn)
             case ClaimState.ENDED:
@@ -159,7 +175,12 @@ class Home:
                     self._countersign(entry, job.job, entry.host_side.end, turn)
             case ClaimState.CLOSED | ClaimState.RELEASED:
                 pass
-        self._forget_payload(job, turn)
+        self.review_job(job, turn)
+
+    def _accept_until(self, entry: ClaimEntry, claim: Claim) -> int:
+        """Until when we keep a job for its host; one that names a later time can't hold it."""
+        agreed_ms = accept_until(claim.claim_until_ms, self._rules)
+        return min(entry.host_side.accept_until_ms, agreed_ms)
 
     def _keep_or_release(self, entry: ClaimEntry, job: JobEntry, until_ms: int, turn: Turn) -> None:
         if job.cancelled:
@@ -224,11 +245,11 @@ class Home:
             )
         if entry.state in (ClaimState.LEASED, ClaimState.CLAIMED):
             return None
-        if entry.state is not ClaimState.ACCEPTED:
+        if entry.host_side.phase is not HostPhase.ACCEPTED or entry.phase is not HomePhase.CLAIMED:
             return StateError(
                 "transfer-not-accepted", f"claim {entry.claim_id} is {entry.state.value}"
             )
-        if not may_hand_over(now_ms, entry.host_side.accept_until_ms, self._rules):
+        if not may_hand_over(now_ms, self._accept_until(entry, entry.claim), self._rules):
             return StateError("transfer-late", f"the accept of claim {entry.claim_id} is over")
         if not self._trust.clock(now_ms):
             return StateError(
@@ -268,7 +289,11 @@ class Home:
         if end is None or entry.claim is None or entry.settlement is not None:
             return
         give_up_ms = hlc_ms(entry.host_side.ended) + self._rules.receipt_deadline_ms // 2
-        wanted = end.result_digest != NO_RESULT and entry.claim_id not in self._fetched
+        wanted = (
+            end.result_digest != NO_RESULT
+            and end.outcome in FINAL_OUTCOMES
+            and entry.claim_id not in self._fetched
+        )
         if not wanted or entry.claim_id in self._hopeless or turn.now_ms >= give_up_ms:
             self._countersign(entry, job, end, turn)
             return
@@ -304,6 +329,8 @@ class Home:
                 reason="more than its lease can have held",
             )
         self._ledger.write(settlement, turn.now_ms)
+        self._fetched.discard(entry.claim_id)
+        self._hopeless.discard(entry.claim_id)
 
     def result_fetched(self, event: ResultFetched, turn: Turn) -> None:
         """The result is complete and durable here."""
@@ -321,7 +348,8 @@ class Home:
         else:
             self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)
 
-    def _forget_payload(self, job: JobEntry, turn: Turn) -> None:
+    def review_job(self, job: JobEntry, turn: Turn) -> None:
+        """Lets the payload of a job of ours go once nothing can need it any more."""
         live = self._ledger.live
         if job.job_id in self._forgotten or not live.judge(job).state.final:
             return

@@ -24,13 +24,16 @@ from p2pfed.core.lifecycle import (
     HostPhase,
     accept_until,
     begin_before,
+    claim_until,
     kill_at,
+    lease_until,
     may_accept,
 )
 from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
 from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.state import offer_state, running_of, shape_of
+from p2pfed.core.units import hlc_ms
 from p2pfed.errors import StateError
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import (
@@ -63,9 +66,12 @@ RETRY_MS: Final = 1_000
 
 
 def native_name(claim_id: ClaimId) -> str:
-    """The batch system's name for an attempt: tells the claim, and is unique without looking."""
+    """The batch system's name for an attempt: tells the claim, and is unique without looking.
+
+    At most 64 characters, as a word of a record; the tag is of the whole id.
+    """
     tag = hashlib.sha256(str(claim_id).encode()).hexdigest()[:8]
-    return f"p2pfed-{claim_id}-{tag}"
+    return f"p2pfed-{claim_id}"[: 64 - 1 - len(tag)] + f"-{tag}"
 
 
 class Host:
@@ -144,6 +150,7 @@ class Host:
 
     def _judge(self, entry: ClaimEntry, claim: Claim, job: JobEntry, turn: Turn) -> None:
         if self._trust.careful(turn.now_ms):
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
             return
         offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
         reason = self._refusal(entry, claim, job, offer, turn.now_ms)
@@ -178,13 +185,26 @@ class Host:
             return "expired"
         if claim.rules_version != self._ledger.federation.rules_version:
             return "rules-version"
+        if self._oversteps(entry, claim, offer):
+            return "unjustified"
         if any(not self._ledger.live.claims[c].over for c in others):
             return "unjustified"
+        if job.job.walltime_s > self._rules.walltime_max_s:
+            return "constraint"
         if self.policy.paused:
             return "paused"
         if entry.home in self.policy.deny_centres or job.job.work_class in self.policy.deny_classes:
             return "policy"
         return None
+
+    def _oversteps(self, entry: ClaimEntry, claim: Claim, offer: OfferEntry) -> bool:
+        """True if the home may not claim at all, or claims for longer than the rules allow.
+
+        An accept would hold our capacity for as long as the claim says.
+        """
+        wait_ms = claim.claim_until_ms - hlc_ms(entry.claimed)
+        longest_ms = claim_until(0, self._rules, may_ask=offer.terms.may_ask)
+        return wait_ms > longest_ms or entry.home in self._ledger.live.suspended
 
     def _judge_later(self, entry: ClaimEntry, claim: Claim, when_ms: int, turn: Turn) -> None:
         last_ms = claim.claim_until_ms - self._rules.clock_error_ms
@@ -291,8 +311,14 @@ class Host:
 
     # Leased: the payload comes, the job starts
 
+    def _lease_until(self, entry: ClaimEntry, job: Job) -> int:
+        """The end of our lease; a home that names a later one can't hold our capacity with it."""
+        agreed_ms = lease_until(entry.handover_ms, job.walltime_s, self._rules)
+        return min(entry.lease_until_ms, agreed_ms)
+
     def _await_payload(self, entry: ClaimEntry, job: JobEntry, turn: Turn) -> None:
-        before_ms = begin_before(entry.lease_until_ms, job.job.walltime_s, self._rules)
+        lease_until_ms = self._lease_until(entry, job.job)
+        before_ms = begin_before(lease_until_ms, job.job.walltime_s, self._rules)
         if self._trust.careful(turn.now_ms):
             self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
         elif entry.host_side.phase is HostPhase.SILENT:
@@ -349,6 +375,7 @@ class Host:
 
     def _run(self, entry: ClaimEntry, job: JobEntry, turn: Turn) -> None:
         name = entry.host_side.native_name
+        lease_until_ms = self._lease_until(entry, job.job)
         if entry.claim_id not in self._submitted:
             self._submitted.add(entry.claim_id)
             turn.do(
@@ -357,10 +384,8 @@ class Host:
                     native_name=name,
                     job_id=job.job_id,
                     job=job.job,
-                    begin_before_ms=begin_before(
-                        entry.lease_until_ms, job.job.walltime_s, self._rules
-                    ),
-                    kill_at_ms=kill_at(entry.lease_until_ms, self._rules),
+                    begin_before_ms=begin_before(lease_until_ms, job.job.walltime_s, self._rules),
+                    kill_at_ms=kill_at(lease_until_ms, self._rules),
                 )
             )
         if entry.claim_id in self._vanished:
@@ -382,17 +407,23 @@ class Host:
             turn.do(CancelNative(claim_id=entry.claim_id, native_name=name))
 
     def resume(self, entry: ClaimEntry, turn: Turn) -> None:
-        """After a restart: finds the native job of a claim that we started; never submits again."""
+        """After a restart: books what we hold, and finds the native job of a claim that we started.
+
+        Never submits again: nobody knows how far the submission came.
+        """
         job = self._ledger.live.job_of(entry.claim_id)
-        if entry.host_side.phase is HostPhase.STARTED and job is not None:
+        self._book(entry)
+        phase = entry.host_side.phase
+        if phase is HostPhase.STARTED or (phase is HostPhase.ENDED and entry.settlement is None):
             self._submitted.add(entry.claim_id)
+        if phase is HostPhase.STARTED and job is not None:
             turn.do(
                 WatchNative(
                     claim_id=entry.claim_id,
                     native_name=entry.host_side.native_name,
                     job_id=job.job_id,
                     job=job.job,
-                    kill_at_ms=kill_at(entry.lease_until_ms, self._rules),
+                    kill_at_ms=kill_at(self._lease_until(entry, job.job), self._rules),
                 )
             )
 
@@ -424,7 +455,7 @@ class Host:
         )
 
     def native_not_found(self, event: NativeNotFound, turn: Turn) -> None:
-        """The batch system does not know the job and we hold its start marker: it never will run."""
+        """The batch system does not know the job, whose start marker is ours: it will never run."""
         self._vanished.add(event.claim_id)
         self._ledger.touched.append(event.claim_id)
 
@@ -472,6 +503,8 @@ class Host:
         if entry.host_side.phase is HostPhase.STARTED:
             # The home declared it lost: by our clock the lease is over too, nothing may live on.
             self._cancel(entry, turn)
+            if entry.claim_id in self._vanished:
+                self._end_vanished(entry, turn)
             return
         ended = entry.host_side.phase is HostPhase.ENDED
         if ended and entry.settlement is None:
@@ -483,6 +516,7 @@ class Host:
             turn.do(ForgetClaim(claim_id=entry.claim_id))
         self._named.discard(entry.claim_id)
         self._cancelled.discard(entry.claim_id)
+        self._vanished.discard(entry.claim_id)
 
 
 def _less(free: Amount, taken: Amount) -> Amount:

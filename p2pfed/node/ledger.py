@@ -4,6 +4,9 @@ Blocks enter through `admit`, whoever wrote them, and own ones through `seal`, w
 check. Both go into the live registers at once (the lifecycle reacts to them) and into the view,
 which the matching reads up to a cut. A record written in a turn is folded at once as well, so that
 what the turn does next already sees it; all records of a turn are sealed into one block at its end.
+
+At a start the blocks on disk are folded once, into the view as far as every round to come will
+reach. The live registers begin as a fork of the view's, and take what lies beyond.
 """
 
 from __future__ import annotations
@@ -11,23 +14,29 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
-from p2pfed.core.blocks import Block, check_fork_proof, decode_block, seal_block
+from p2pfed.core.blocks import Block, check_fork_proof, decode_stored, seal_block
 from p2pfed.core.clock import next_time
 from p2pfed.core.codec import encode
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, Position
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
-from p2pfed.core.records import ForkProof, Record, encode_record
+from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
 from p2pfed.core.registers import Registers
 from p2pfed.core.replica import Admission, Replica
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.core.view import View
+from p2pfed.errors import InputError
 from p2pfed.node.effects import StoreBlocks, StoredBlock
 from p2pfed.node.identity import Federation, Identity
 
 ReadBack = Callable[[FeedKey, int], bytes | None]
 """Reads an admitted block back from where it is stored; needed only to prove a fork."""
+
+ACKS_AT_ONCE_MAX: Final = 640
+"""Acks in one block of ours. One takes at most 82 bytes, so a header has room to spare."""
+_NO_HEAD: Final = Head(-1, BlockId(b""))
 
 
 class Ledger:
@@ -40,7 +49,6 @@ class Ledger:
         self.me = me
         self.federation = federation
         self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, read_back)
-        self.live = Registers(self._convict, rules.max_attempts)
         self.view = View(State(rules, federation.credit_lines, self._convict))
         self.touched: deque[Position] = deque()
         self.news: set[Position] = set()
@@ -49,12 +57,24 @@ class Ledger:
         self._records_bytes = 0
         self._acked: dict[FeedKey, Head] = {}
         self._local: list[tuple[str, bytes]] = []
+        self._first_sealed: int | None = None
         self._latest = HlcTime(0)
+        self._live: Registers | None = None
         self.proofs: dict[FeedKey, ForkProof] = {}
 
     def _convict(self, proof: ForkProof) -> CentreName:
         feed, _ = check_fork_proof(proof, self.federation.id, self.federation.keys)
         return feed.centre
+
+    @property
+    def live(self) -> Registers:
+        """The registers as of every admitted block; the first use ends the replay."""
+        if self._live is None:
+            self._live = self.view.state.registers.fork()
+            for block in self.view.waiting():
+                for position, record in zip(block.positions(), block.records, strict=True):
+                    self._live.fold(position, block.time, record)
+        return self._live
 
     # What others wrote
 
@@ -75,12 +95,22 @@ class Ledger:
     def replay(self, data: bytes) -> None:
         """Takes a block from our own disk, where only admitted blocks are; for start-up.
 
+        Nothing is verified again, and nothing counts as touched.
+
         Raises:
-            InputError: the stored bytes are not a block of this federation.
+            InputError: the stored bytes are not a block.
+            StateError: `replica-restore`: the block does not extend its feed.
         """
-        block = decode_block(data, self.federation.id, self.federation.keys)
+        block = decode_stored(data)
         self.replica.restore(block.feed, block.seq_num, block.block_id, block.time)
-        self._take(block, fresh=False)
+        if self._live is None:
+            self._note(block)
+            # A block is admitted at most `max_skew_ms` early, so no round still lies before this.
+            rules = self.federation.rules
+            margin_ms = rules.max_skew_ms + rules.round_ms + rules.settle_ms
+            self.view.catch_up(max(0, hlc_ms(self._latest) - margin_ms))
+        else:
+            self._take(block, fresh=False)
 
     def _take_all(self, admission: Admission) -> Admission:
         for block in admission.admitted:
@@ -90,16 +120,19 @@ class Ledger:
                 self.proofs.setdefault(fork.feed, fork.proof)
         return admission
 
-    def _take(self, block: Block, *, fresh: bool = True) -> None:
+    def _note(self, block: Block) -> None:
         self.view.add(block)
-        for index, record in enumerate(block.records):
-            position = block.position(index)
-            touched = self.live.fold(position, block.time, record)
-            if not isinstance(touched, str):
-                self._touch(touched)
         self._latest = max(self._latest, block.time)
         if block.feed == self.me.feed:
             self._acked.update(dict(block.header.acks))
+
+    def _take(self, block: Block, *, fresh: bool = True) -> None:
+        live = self.live
+        self._note(block)
+        for position, record in zip(block.positions(), block.records, strict=True):
+            touched = live.fold(position, block.time, record)
+            if not isinstance(touched, str):
+                self._touch(touched)
         if fresh:
             self.fresh.append(stored(block))
 
@@ -154,12 +187,9 @@ class Ledger:
     def seal(self, now_ms: int) -> Block:
         """Signs the records of this turn (or none: a heartbeat) into a block and admits it."""
         head = self.head
-        frontier = self.replica.frontier()
-        acks = {
-            feed: other
-            for feed, other in frontier.items()
-            if feed.centre != self.me.name and self._acked.get(feed) != other
-        }
+        acks = self._new_acks()
+        if self._first_sealed is None:
+            self._first_sealed = 0 if head is None else head.seq_num + 1
         block = seal_block(
             federation=self.federation.id,
             signer=self.me.signer,
@@ -181,21 +211,37 @@ class Ledger:
         self.fresh.append(stored(block))
         return block
 
-    def drain(self) -> list[StoreBlocks]:
-        """What must be durable before this turn's other effects, at most one own block in each.
+    def _new_acks(self) -> dict[FeedKey, Head]:
+        """The heads of others that our feed has not acked yet, as many as fit a header.
 
-        The high-water file follows each own block, so that after a crash it is one block behind at
-        most. Local rows go with the first: a row without its record is harmless, not the reverse.
+        What does not fit stands in a later block: the feeds furthest ahead of our acks come first.
+        """
+        changed = [
+            (self._acked.get(feed, _NO_HEAD).seq_num - head.seq_num, feed, head)
+            for feed, head in self.replica.frontier().items()
+            if feed.centre != self.me.name and self._acked.get(feed) != head
+        ]
+        if len(changed) > ACKS_AT_ONCE_MAX:
+            changed = sorted(changed)[:ACKS_AT_ONCE_MAX]
+        return {feed: head for _, feed, head in changed}
+
+    def drain(self) -> list[StoreBlocks]:
+        """What must be durable before this turn's other effects, at most one new block in each.
+
+        The high-water file follows each block that we seal, so that after a crash it is one block
+        behind at most. It never follows blocks of ours that we take back from peers: until all of
+        them are here, it alone says how many there are. Local rows go with the first: a row without
+        its record is harmless, not the reverse.
         """
         batches: list[list[StoredBlock]] = [[]]
         for block in self.fresh:
             batches[-1].append(block)
-            if block.feed == self.me.feed:
+            if self._is_new(block):
                 batches.append([])
         if not batches[-1] and len(batches) > 1:
             batches.pop()
         effects = [
-            StoreBlocks(blocks=tuple(batch), own_head=_own_head(batch, self.me.feed))
+            StoreBlocks(blocks=tuple(batch), own_head=self._own_head(batch))
             for batch in batches
             if batch
         ]
@@ -207,9 +253,26 @@ class Ledger:
         self._local = []
         return effects
 
+    def _is_new(self, block: StoredBlock) -> bool:
+        """True if we sealed the block in this run."""
+        first = self._first_sealed
+        return first is not None and block.feed == self.me.feed and block.seq_num >= first
+
+    def _own_head(self, batch: list[StoredBlock]) -> tuple[FeedKey, Head] | None:
+        last = batch[-1]
+        return (last.feed, Head(last.seq_num, last.block_id)) if self._is_new(last) else None
+
     def block_id_at(self, position: Position) -> BlockId | None:
         """The id of the block that a record stands in; None if it is not sealed or not held."""
         return self.replica.block_id(position_feed(position), position.seq_num)
+
+
+def unsendable(record: Record) -> InputError | None:
+    """Why a record that a user made would be refused, or be inert, for its receivers."""
+    found = decode_record(encode_record(record))
+    if not isinstance(found, Inert):
+        return None
+    return InputError(found.code, found.detail)
 
 
 def position_feed(position: Position) -> FeedKey:
@@ -226,8 +289,3 @@ def stored(block: Block) -> StoredBlock:
         time=block.time,
         data=block.data,
     )
-
-
-def _own_head(batch: list[StoredBlock], feed: FeedKey) -> tuple[FeedKey, Head] | None:
-    last = batch[-1]
-    return (feed, Head(last.seq_num, last.block_id)) if last.feed == feed else None

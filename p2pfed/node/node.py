@@ -12,12 +12,13 @@ comes in), no I/O (it asks for effects). So a whole federation runs in one threa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import ClaimId, Head, JobId
 from p2pfed.core.records import Contact, OfferClose
+from p2pfed.core.replica import Admission
 from p2pfed.errors import InputError, StateError
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, Reply
@@ -52,7 +53,7 @@ from p2pfed.node.gossip import Gossip
 from p2pfed.node.home import Home
 from p2pfed.node.host import Host
 from p2pfed.node.identity import Federation, Identity
-from p2pfed.node.ledger import Ledger, ReadBack, stored
+from p2pfed.node.ledger import Ledger, ReadBack, stored, unsendable
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
@@ -102,15 +103,28 @@ class Node:
         """Takes a stored block at start, in the order of storing."""
         self.ledger.replay(data)
 
-    def start(self, memory: Memory, target: Head | None, now_ms: int) -> list[Effect]:
-        """After the last `replay`: begins to ask peers and, once it may, to act."""
+    def start(
+        self,
+        memory: Memory,
+        target: Head | None,
+        now_ms: int,
+        rows: Mapping[str, bytes] | None = None,
+    ) -> list[Effect]:
+        """After the last `replay`: begins to ask peers and, once it may, to act.
+
+        Args:
+            memory: what high-water file and store say together.
+            target: the head that the high-water file names, if it does.
+            now_ms: our clock.
+            rows: the stored local rows whose key begins with `p2pfed.node.recovery.ROWS`.
+        """
         turn = Turn(now_ms)
         self.ledger.touched.clear()
         self.ledger.news.clear()
         for centre, address in sorted(self.ledger.live.contacts.items()):
             if centre != self.me.name:
                 self.gossip.set_address(centre, address)
-        self.recovery.begin(memory, target, turn)
+        self.recovery.begin(memory, target, rows or {}, turn)
         return self._finish(turn)
 
     # Events
@@ -128,7 +142,7 @@ class Node:
         """When the node wants a `Tick` at the latest."""
         times = (
             self.gossip.wake_ms(),
-            self.deadlines.next_ms(),
+            self.deadlines.next_ms() if self.recovery.ready else None,
             self.ledger.replica.release_ms(),
             self.recovery.wake_ms(),
             self.rounds.due_ms(),
@@ -149,6 +163,15 @@ class Node:
                 self._user_event(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():
                 self._transfer_event(event, turn)
+            case PolicyChanged():
+                self.host.policy = event.policy
+            case _ if self.recovery.ready:
+                self._work_event(event, turn)
+            case _:
+                pass  # What we asked for while we might still write; now it can't be written down.
+
+    def _work_event(self, event: Event, turn: Turn) -> None:
+        match event:
             case PayloadFetched():
                 self.host.payload_fetched(event, turn)
             case PayloadFailed():
@@ -165,8 +188,6 @@ class Node:
                 | NativeRefused()
             ):
                 self._native_event(event, turn)
-            case PolicyChanged():
-                self.host.policy = event.policy
 
     def _gossip_event(self, event: LinkUp | LinkBytes | LinkDown | DialFailed, turn: Turn) -> None:
         now_ms = turn.now_ms
@@ -205,11 +226,17 @@ class Node:
                 turn.effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
             if admission.dropped:
                 turn.effects += self.gossip.dropped(admission.dropped, now_ms)
-            for fork in admission.forks:
-                self.gossip.forked(fork.feed)
-                if fork.feed.centre == self.me.name:
-                    self.recovery.own_fork(turn)
+            self._forked(admission, turn)
         self._admitted(admitted, turn, event)
+
+    def _forked(self, admission: Admission, turn: Turn) -> None:
+        """Takes note of forks that came to light, and of a proof against ourselves."""
+        for fork in admission.forks:
+            self.gossip.forked(fork.feed)
+            if fork.feed.centre == self.me.name:
+                self.recovery.own_fork(turn)
+        if self.me.name in self.ledger.live.suspended:
+            self.recovery.own_fork(turn)
 
     def _admitted(self, blocks: Sequence[Block], turn: Turn, event: LinkBytes | None) -> None:
         for block in blocks:
@@ -221,8 +248,9 @@ class Node:
             turn.effects += self.gossip.admitted([stored(b) for b in blocks], turn.now_ms, link)
 
     def _tick(self, turn: Turn) -> None:
-        released = self.ledger.release(turn.now_ms).admitted
-        self._admitted(released, turn, None)
+        released = self.ledger.release(turn.now_ms)
+        self._forked(released, turn)
+        self._admitted(released.admitted, turn, None)
         turn.effects += self.gossip.tick(turn.now_ms, self.ledger.replica)
         self.recovery.step(turn)
         if self.rounds.due_ms() <= turn.now_ms:
@@ -256,6 +284,10 @@ class Node:
                 remedy=f"use one of {names}",
             )
             turn.do(Reply(request=event.request, error=error))
+            return
+        refusal = unsendable(event.offer)
+        if refusal is not None:
+            turn.do(Reply(request=event.request, error=refusal))
             return
         position = self.ledger.write(event.offer, turn.now_ms)
         turn.do(Reply(request=event.request, result=str(position)))
@@ -323,6 +355,8 @@ class Node:
         while self.ledger.touched:
             touched = self.ledger.touched.popleft()
             job = self.ledger.live.jobs.get(JobId(touched))
+            if job is not None and touched.centre == self.me.name:
+                self.home.review_job(job, turn)
             for claim_id in (ClaimId(touched),) if job is None else job.claims:
                 entry = self.ledger.live.claims.get(claim_id)
                 if entry is not None and self.host.is_ours(entry):
@@ -337,6 +371,7 @@ class Node:
         if live.contacts.get(self.me.name) != self.me.address:
             self.ledger.write(Contact(address=self.me.address), turn.now_ms)
         self.ledger.touched.clear()
+        # All that we hold is booked before anything is judged.
         for claim_id in sorted(live.claims):
             entry = live.claims[claim_id]
             if self.host.is_ours(entry):

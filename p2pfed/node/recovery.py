@@ -11,10 +11,15 @@ feed comes back like any other block. Killing native jobs and withdrawing never 
 - `UNSURE`: the file is missing. Every member must answer; we take back all that anyone has. Peers
   prove blocks, not effects, so we then stay careful for a whole lease.
 - `BROKEN`: file and store contradict each other. Only a new epoch helps.
+
+What must outlive a second crash stands in two local rows, each stored before anything rests on it:
+that our memory is unsure, and until when we are careful. Without them a centre that is restarted
+half-way would find file and store in agreement, and think that all is well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -30,6 +35,11 @@ ASK_MS: Final = 2_000
 """How long a centre whose memory is sure waits for its peers' word before it writes."""
 PROOF_MS: Final = 30_000
 """How long a peer's mere word that it has newer blocks of ours is waited on; a block is proof."""
+
+ROWS: Final = "node/"
+"""Prefix of the local rows that a node wants back when it starts."""
+_UNSURE: Final = ROWS + "memory-unsure"
+_CAREFUL: Final = ROWS + "careful-until-ms"
 
 
 class Memory(Enum):
@@ -56,9 +66,21 @@ class Recovery:
         self._seq_num: int | None = None
         self.ready = False
 
-    def begin(self, memory: Memory, target: Head | None, turn: Turn) -> None:
-        """Starts to ask; `target` is the head that the high-water file names, if it does."""
+    def begin(
+        self, memory: Memory, target: Head | None, rows: Mapping[str, bytes], turn: Turn
+    ) -> None:
+        """Starts to ask; `target` is the head that the high-water file names, if it does.
+
+        `rows` are the local rows under `ROWS`.
+        """
+        if memory is Memory.SURE and rows.get(_UNSURE):
+            memory = Memory.UNSURE
         self._memory, self._target = memory, target
+        self._trust.careful_until_ms = int(rows.get(_CAREFUL, b"0"))
+        if memory is Memory.UNSURE:
+            self._ledger.keep(_UNSURE, b"1")
+        if self._ledger.me.name in self._ledger.live.suspended:
+            self.own_fork(turn)
         self._ask_until_ms = turn.now_ms + ASK_MS
         self._proof_until_ms = self._ask_until_ms + PROOF_MS
         self._seq_num = self._own_seq_num()
@@ -89,6 +111,7 @@ class Recovery:
             self._proof_until_ms = turn.now_ms + PROOF_MS
             if self._memory is Memory.SURE:
                 self._memory = Memory.UNSURE
+                self._ledger.keep(_UNSURE, b"1")
                 self._gossip.seek_everybody(True)
                 turn.note(
                     WARNING,
@@ -106,6 +129,8 @@ class Recovery:
                 rules = self._ledger.federation.rules
                 careful_ms = rules.lease_max_ms + rules.clock_error_ms
                 self._trust.careful_until_ms = turn.now_ms + careful_ms
+                self._ledger.keep(_CAREFUL, str(self._trust.careful_until_ms).encode())
+                self._ledger.keep(_UNSURE, b"")
             if self._memory is not Memory.SURE:
                 turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
 
@@ -119,7 +144,14 @@ class Recovery:
         return heard
 
     def own_fork(self, turn: Turn) -> None:
-        """A peer showed another block of ours at a place where we have one: stop writing."""
+        """We signed two blocks for one place, as a peer showed or proved: stop writing.
+
+        What this turn has written before is sealed; it may have been promised to somebody.
+        """
+        if self._memory is Memory.BROKEN:
+            return
+        if self.ready and self._ledger.unsealed:
+            self._ledger.seal(turn.now_ms)
         self.ready = False
         self._memory = Memory.BROKEN
         turn.note(ERROR, "own-fork", self.explain())

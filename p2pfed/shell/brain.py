@@ -49,7 +49,7 @@ from p2pfed.node.effects import (
 )
 from p2pfed.node.events import ClockStepped, Event, RequestId, Tick
 from p2pfed.node.node import Node
-from p2pfed.node.recovery import Memory
+from p2pfed.node.recovery import ROWS, Memory
 from p2pfed.shell.links import Links
 from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater
@@ -152,7 +152,8 @@ class Brain:
 
     async def run(self, memory: Memory, target: Head | None) -> None:
         """Starts the node and runs it until cancelled."""
-        effects = self.node.start(memory, target, wall_ms())
+        rows = dict(self._database.local_items(ROWS))
+        effects = self.node.start(memory, target, wall_ms(), rows)
         await self._perform(effects)
         self._watcher([], effects)
         while True:

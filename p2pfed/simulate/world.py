@@ -135,7 +135,7 @@ class World(Scene):
         centre.node, centre.life, centre.wake_ms = node, centre.life + 1, -1
         centre.fetches.clear()
         memory, target = judge(node.ledger.head, centre.disk.mark)
-        self._perform(centre, node.start(memory, target, self.clock(centre)))
+        self._perform(centre, node.start(memory, target, self.clock(centre), centre.disk.local))
 
     def crash(self, name: CentreName, *, down_ms: int | None = None) -> None:
         """Kills the daemon at once; it comes back after a while."""
