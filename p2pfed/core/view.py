@@ -4,6 +4,9 @@ Admitted blocks are stored and forwarded at once, but they enter the matching st
 round's cut passes them. Until then they wait here, sorted by time. So the state at round r is
 always exactly the known blocks with time up to the cut, nothing is ever rolled back, and a block
 that comes late is simply part of the next round.
+
+A start after a stop folds years of blocks that any round to come will count. They go into the
+state at once (`catch_up`), which thereby stands at a cut that no later round may lie before.
 """
 
 from __future__ import annotations
@@ -37,10 +40,19 @@ class View:
         Returns:
             The inert records among them, with the reason.
         """
+        inert = self.catch_up(cut_ms)
+        self.state.settle(self.cut_ms)
+        return inert
+
+    def catch_up(self, cut_ms: int) -> list[tuple[Position, str]]:
+        """Folds as `advance` does, but settles nothing yet: a round has to follow."""
         self.cut_ms = max(cut_ms, self.cut_ms)
         limit = hlc_cut(self.cut_ms)
         inert: list[tuple[Position, str]] = []
         while self._waiting and self._waiting[0][0] <= limit:
             inert += self.state.fold(heappop(self._waiting)[3])
-        self.state.settle(self.cut_ms)
         return inert
+
+    def waiting(self) -> list[Block]:
+        """The blocks beyond the cut, in the order of their times."""
+        return [entry[3] for entry in sorted(self._waiting, key=lambda entry: entry[:3])]

@@ -62,12 +62,19 @@ class Rounds:
 
     def due_ms(self) -> int:
         """When the next round is computed."""
-        return (self.last + 1) * self._rules.round_ms + self._rules.settle_ms
+        return self._next() * self._rules.round_ms + self._rules.settle_ms
+
+    def _next(self) -> int:
+        """The next round at the earliest: none before the last, nor before where the view stands.
+
+        After a start with a clock that was set back, the view is ahead of the clock's rounds.
+        """
+        return max(self.last + 1, -(-self._ledger.view.cut_ms // self._rules.round_ms))
 
     def run(self, turn: Turn, *, claim: bool) -> None:
         """Computes the newest round; claims what it gives us unless `claim` is False."""
         number = self.number_at(turn.now_ms)
-        if number <= self.last:
+        if number < self._next():
             return
         cut_ms = number * self._rules.round_ms
         view = self._ledger.view
