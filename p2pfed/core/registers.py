@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
+from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import (
     BARRING_REASONS,
     BOUND_JOB,
@@ -161,12 +161,37 @@ class JobEntry:
     job: Job
     posted: HlcTime
     cancelled: bool = False
+    cancel_time: HlcTime = HlcTime(0)
     claims: tuple[ClaimId, ...] = ()
     shared: bool = field(default=False, compare=False)
 
     def copy(self) -> JobEntry:
         """An entry that holds the same and changes alone."""
         return replace(self, shared=False)
+
+
+def outcome_of(entry: ClaimEntry, job: JobEntry) -> Outcome | None:
+    """How the claim's native job ended, None while it has not.
+
+    Only the home may cancel: an end that says "cancelled" without, or before, the home's Cancel is
+    the host's own doing, and counts as preempted. (After Lost the host had to end it.)
+    """
+    end = entry.host_side.end
+    if end is None:
+        return None
+    asked = job.cancelled and job.cancel_time < entry.host_side.ended
+    if end.outcome == Outcome.CANCELLED and not asked and entry.state is not ClaimState.LOST:
+        return Outcome.PREEMPTED
+    return Outcome(end.outcome)
+
+
+def in_force(feed: FeedKey) -> bool:
+    """Whether what the feed says counts.
+
+    Epoch 0 begins with the charter, a later one only by a vote. Until there are votes, whoever
+    writes in another epoch says nothing: two feeds of one author would have no common order.
+    """
+    return feed.epoch == 0
 
 
 class Verdict(NamedTuple):
@@ -349,7 +374,8 @@ class Registers:
         entry = self._job(JobId(record.job_id))
         if entry is None or record.job_id.centre != position.centre:
             return f"{record.job_id} is not a job of its author"
-        entry.cancelled = True
+        if not entry.cancelled:
+            entry.cancelled, entry.cancel_time = True, time
         return record.job_id
 
     # Claims
@@ -478,7 +504,7 @@ class Registers:
             elif state is ClaimState.LOST:
                 attempts += 1
             elif state is ClaimState.ENDED and entry.host_side.end is not None:
-                outcome = Outcome(entry.host_side.end.outcome)
+                outcome = outcome_of(entry, job)
                 if outcome in FINAL_OUTCOMES:
                     done = done or outcome
                 else:

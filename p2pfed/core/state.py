@@ -50,7 +50,14 @@ from p2pfed.core.records import (
     Release,
     Start,
 )
-from p2pfed.core.registers import ClaimEntry, OfferEntry, Registers
+from p2pfed.core.registers import (
+    ClaimEntry,
+    JobEntry,
+    OfferEntry,
+    Registers,
+    in_force,
+    outcome_of,
+)
 from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
 
@@ -106,13 +113,18 @@ class State:
         Returns:
             The positions of inert records, and why each counts for nothing.
         """
+        if not in_force(block.feed):
+            epoch = block.feed.epoch
+            inert = [(position, f"epoch {epoch} is not in force") for position in block.positions()]
+            self.inert_count += len(inert)
+            return inert
         centre, now_ms = block.feed.centre, hlc_ms(block.time)
         self._count_offered(centre, now_ms)
         self.heard[centre] = max(block.time, self.heard.get(centre, HlcTime(0)))
         for feed, head in block.header.acks:
             for acked in self._witnesses.ack(feed, head.seq_num, now_ms):
                 self._touched_jobs.update(dict.fromkeys(acked))
-        inert: list[tuple[Position, str]] = []
+        inert = []
         jobs: list[JobId] = []
         fold, time = self.registers.fold, block.time
         for position, record in zip(block.positions(), block.records, strict=True):
@@ -178,6 +190,9 @@ class State:
         elif isinstance(record, Offer | OfferUpdate | OfferClose):
             self._refresh_offer(OfferId(touched))
         elif isinstance(record, Cancel):
+            # How an attempt counts that the host says was cancelled depends on it, too.
+            claims = self.registers.jobs[JobId(touched)].claims
+            self._touched_claims.update(dict.fromkeys(claims))
             self._touched_jobs[JobId(touched)] = None
 
     def _refresh_job(self, job_id: JobId) -> None:
@@ -218,7 +233,7 @@ class State:
         else:
             held.pop(claim_id, None)
         self._stale_offers.add(offer_id)
-        self._refresh_usage(entry, entry.claim, job.job)
+        self._refresh_usage(entry, entry.claim, job)
         self._touched_jobs[job.job_id] = None
 
     # Accounts
@@ -247,7 +262,8 @@ class State:
             self._offered_rest[key] = amount_ms % 1000
             self._accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
 
-    def _refresh_usage(self, entry: ClaimEntry, claim: Claim, job: Job) -> None:
+    def _refresh_usage(self, entry: ClaimEntry, claim: Claim, posted: JobEntry) -> None:
+        job = posted.job
         resource = self._resources.get(job.resource_class)
         if resource is None:
             return
@@ -262,7 +278,7 @@ class State:
         deadline_ms = ended_ms + self.rules.receipt_deadline_ms
         if entry.settlement is None and self._cut_ms < deadline_ms:
             heappush(self._deadlines, (deadline_ms, entry.claim_id))
-        if side.end.outcome not in CHARGED_OUTCOMES:
+        if outcome_of(entry, posted) not in CHARGED_OUTCOMES:
             amount = None
         else:
             stated = resource.amount(core_s=side.end.core_s, gpu_s=side.end.gpu_s)
@@ -279,10 +295,14 @@ class State:
     def _counted(
         self, entry: ClaimEntry, bounded: int, resource: ResourceClass, deadline_ms: int
     ) -> int | None:
-        """What counts at this cut of usage within the claim; None if it does not count (yet)."""
+        """What counts at this cut of usage within the claim; None if it does not count (yet).
+
+        A settlement counts only between the End and its deadline: nobody can countersign what was
+        not stated yet, and after the deadline the End stands.
+        """
         settlement = entry.settlement
-        in_time = hlc_ms(entry.settled) <= deadline_ms
-        if isinstance(settlement, Receipt) or (isinstance(settlement, Dispute) and in_time):
+        after_end = entry.settled > entry.host_side.ended
+        if settlement and after_end and hlc_ms(entry.settled) <= deadline_ms:
             return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
         return bounded if self._cut_ms >= deadline_ms else None
 

@@ -22,7 +22,7 @@ from p2pfed.core.codec import encode
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, Position
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
 from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
-from p2pfed.core.registers import Registers
+from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.replica import Admission, Replica
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc_ms
@@ -71,7 +71,7 @@ class Ledger:
         """The registers as of every admitted block; the first use ends the replay."""
         if self._live is None:
             self._live = self.view.state.registers.fork()
-            for block in self.view.waiting():
+            for block in filter(_counts, self.view.waiting()):
                 for position, record in zip(block.positions(), block.records, strict=True):
                     self._live.fold(position, block.time, record)
         return self._live
@@ -129,7 +129,8 @@ class Ledger:
     def _take(self, block: Block, *, fresh: bool = True) -> None:
         live = self.live
         self._note(block)
-        for position, record in zip(block.positions(), block.records, strict=True):
+        records = block.records if _counts(block) else ()
+        for position, record in zip(block.positions(), records, strict=False):
             touched = live.fold(position, block.time, record)
             if not isinstance(touched, str):
                 self._touch(touched)
@@ -265,6 +266,10 @@ class Ledger:
     def block_id_at(self, position: Position) -> BlockId | None:
         """The id of the block that a record stands in; None if it is not sealed or not held."""
         return self.replica.block_id(position_feed(position), position.seq_num)
+
+
+def _counts(block: Block) -> bool:
+    return in_force(block.feed)
 
 
 def unsendable(record: Record) -> InputError | None:

@@ -89,8 +89,8 @@ UNSENDABLE: dict[str, tuple[Job, str]] = {
         "job-resource-class-unknown",
     ),
     "asks for too long a time": (replace(JOB, walltime_s=61), "job-walltime"),
-    "lists its features in no order": (replace(JOB, features=("b", "a")), "record-field"),
-    "asks for more nodes than can be written": (replace(JOB, nodes=1 << 25), "record-field"),
+    "lists its features in no order": (replace(JOB, features=("b", "a")), "record-field-value"),
+    "asks for more nodes than can be written": (replace(JOB, nodes=1 << 25), "record-field-value"),
 }
 
 
