@@ -1,0 +1,1 @@
+"""What a replay found, told: a JSON document, a terminal summary, one HTML page with pictures."""

@@ -1,0 +1,239 @@
+"""The report as one HTML page that needs nothing else: no network, no script, no other file.
+
+The first screen answers the director's question in a sentence and a few figures; the pictures and
+tables below say why. Each picture can be saved as an SVG file of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from typing import Final
+
+from p2pfed.simulate.report.model import WORLDS, CentreReport, Report
+from p2pfed.simulate.report.plots import (
+    NAMES,
+    draw_balances,
+    draw_distributions,
+    draw_flows,
+    draw_queues,
+    draw_utilisation,
+    draw_waits,
+)
+from p2pfed.simulate.report.svg import HOUR_S, duration
+from p2pfed.simulate.report.wording import percent, verdict
+
+_STYLE: Final = """
+:root{color-scheme:light}*{box-sizing:border-box}
+body{margin:0;background:#f4f6f8;color:#1c2733;
+font:16px/1.55 system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}
+main{max-width:1040px;margin:0 auto;padding:40px 20px 64px}
+h1{font-size:30px;line-height:1.2;margin:0 0 6px;letter-spacing:-.01em}
+h2{font-size:21px;margin:44px 0 6px}p{margin:6px 0 14px;max-width:75ch}
+.lead{font-size:19px;color:#33414f;max-width:70ch}.muted{color:#5d6b79;font-size:14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:14px;margin:26px 0}
+.tile,figure,.table{background:#fff;border:1px solid #e3e8ed;border-radius:10px}
+.tile{padding:16px 18px}.tile b{display:block;font-size:29px;line-height:1.2;color:#1f6fb2}
+.tile span{color:#5d6b79;font-size:14px}.tile.bad b{color:#c8553d}
+figure{margin:16px 0;padding:24px 28px 12px}svg{display:block;width:100%;height:auto}
+figcaption{text-align:right;font-size:13px}a{color:#1f6fb2}
+.table{overflow-x:auto;margin:14px 0}table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{padding:8px 12px;text-align:right;white-space:nowrap;border-top:1px solid #e9edf1}
+th{color:#5d6b79;font-weight:600;border-top:0;vertical-align:bottom;white-space:normal}
+th:first-child,td:first-child{text-align:left}tr.all td{font-weight:650;background:#f8fafb}
+td.good{color:#1d7a4c}td.bad{color:#b83f27;font-weight:650}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:14px}
+dt{color:#5d6b79}dd{margin:0;overflow-wrap:anywhere}
+@media print{body{background:#fff}figure,.tile,.table{break-inside:avoid}figcaption{display:none}}
+"""
+
+_USE: Final = """<p>Guests run on processors that stood idle. Where the rust line lies above the
+dark blue area, the centre's own jobs ran elsewhere at that time.</p>"""
+_PRICE: Final = """<p>Single jobs may begin later than they would alone even where nobody stands in
+their way, because a queue with backfill is chaotic; classes of jobs show what users would
+notice.</p>"""
+
+
+def render_page(report: Report) -> str:
+    """The whole page; equal reports give equal bytes."""
+    title = "Would it have helped?"
+    parts = [
+        f"<h1>{title}</h1>",
+        f'<p class="lead">{escape(verdict(report))}</p>',
+        f'<p class="muted">{escape(report.title)}</p>',
+        _tiles(report),
+        _figure(report, draw_waits, "waiting-times"),
+        _centre_table(report),
+        _figure(report, draw_distributions, "distributions"),
+        "<h2>Use of the machines</h2>",
+        _USE,
+        _figure(report, draw_utilisation, "utilisation"),
+        _figure(report, draw_queues, "queues"),
+        "<h2>Give and take</h2>",
+        _figure(report, draw_balances, "balances"),
+        _figure(report, draw_flows, "flows"),
+        _account_table(report),
+        "<h2>Did anybody pay for it?</h2>",
+        _PRICE,
+        _class_table(report),
+        "<h2>What was replayed</h2>",
+        _options(report),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{title} {escape(report.title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _tiles(report: Report) -> str:
+    alone, federated = report.worlds["isolated"], report.worlds["federated"]
+    worse = [c.centre for c in report.centres if _is_worse(c)]
+    gain = 1 - federated.wait_mean_s / alone.wait_mean_s if alone.wait_mean_s else 0.0
+    tiles = [
+        (
+            duration(federated.wait_mean_s),
+            f"mean wait, instead of {duration(alone.wait_mean_s)}",
+            "",
+        ),
+        (f"{gain * 100:.0f} %", "less waiting", "" if gain >= 0 else "bad"),
+        (
+            "–" if report.way_wait_ppm is None else percent(report.way_wait_ppm),
+            "of the way to one common queue",
+            "",
+        ),
+        (
+            str(len(worse)) if worse else "none",
+            f"centres whose users wait longer{': ' if worse else ''}{', '.join(worse)}",
+            "bad" if worse else "",
+        ),
+    ]
+    return '<div class="tiles">' + "".join(
+        f'<div class="tile {kind}"><b>{escape(figure)}</b><span>{escape(text)}</span></div>'
+        for figure, text, kind in tiles
+    ) + "</div>"  # fmt: skip
+
+
+def _is_worse(centre: CentreReport) -> bool:
+    return centre.worlds["federated"].wait_mean_s > centre.worlds["isolated"].wait_mean_s
+
+
+def _figure(report: Report, draw: Callable[[Report], str], name: str) -> str:
+    svg = draw(report)
+    data = base64.b64encode(svg.encode()).decode()
+    link = f'<a download="{name}.svg" href="data:image/svg+xml;base64,{data}">save this picture</a>'
+    return f"<figure>{svg}<figcaption>{link}</figcaption></figure>"
+
+
+Cell = tuple[str, str]
+"""Text and class of a table's cell."""
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], last: str = "") -> str:
+    """A table; `last` is the class of its last row."""
+    lines = []
+    for row in rows:
+        cells = [(cell, "") if isinstance(cell, str) else cell for cell in row]
+        lines.append("".join(f'<td class="{kind}">{escape(text)}</td>' if kind else
+                             f"<td>{escape(text)}</td>" for text, kind in cells))  # fmt: skip
+    body = "".join(f"<tr>{line}</tr>" for line in lines[:-1])
+    if lines:
+        body += (f'<tr class="{last}">' if last else "<tr>") + f"{lines[-1]}</tr>"
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    return f'<div class="table"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _centre_table(report: Report) -> str:
+    columns = ("centre", "jobs", "mean wait alone", "federated", "change", "95 % wait alone",
+               "federated", "slowdown alone", "federated", "use alone", "federated")  # fmt: skip
+    rows = [(c.centre, c.worlds) for c in report.centres]
+    rows.append(("all", report.worlds))
+    lines = []
+    for name, worlds in rows:
+        alone, federated = worlds["isolated"], worlds["federated"]
+        lines.append(
+            (
+                name,
+                f"{alone.jobs:,}",
+                duration(alone.wait_mean_s),
+                duration(federated.wait_mean_s),
+                change(alone.wait_mean_s, federated.wait_mean_s),
+                duration(alone.wait_p95_s),
+                duration(federated.wait_p95_s),
+                f"{alone.slowdown_mean:.1f}",
+                f"{federated.slowdown_mean:.1f}",
+                percent(alone.utilisation_ppm),
+                percent(federated.utilisation_ppm),
+            )
+        )
+    return _table(columns, lines, last="all")
+
+
+def change(before: float, after: float) -> Cell:
+    """A relative change with its class: shorter is good."""
+    if before == 0:
+        return ("–", "") if after == 0 else (f"+{duration(after)}", "bad")
+    part = after / before - 1
+    text = f"{part * 100:+.0f} %"
+    return text, "good" if part < -0.005 else "bad" if part > 0.005 else ""
+
+
+def _account_table(report: Report) -> str:
+    columns = ("centre", "jobs sent out", "jobs hosted", "contribution", "usage", "balance",
+               "runs cut short", "work lost")  # fmt: skip
+    lines = []
+    for centre in report.centres:
+        last = centre.accounts[-1] if centre.accounts else None
+        lines.append(
+            (
+                centre.centre,
+                f"{centre.exported:,}",
+                f"{centre.hosted:,}",
+                f"{last.contribution // HOUR_S:,} core-h" if last else "–",
+                f"{last.usage // HOUR_S:,} core-h" if last else "–",
+                f"{last.balance_ppm / 10_000:+.1f} %" if last else "–",
+                f"{centre.preempted:,}",
+                f"{centre.wasted_s // HOUR_S:,} core-h",
+            )
+        )
+    return _table(columns, lines)
+
+
+def _class_table(report: Report) -> str:
+    columns = ("centre", "size of job", "jobs", "mean wait alone", "federated", "change",
+               "95 % wait alone", "federated", "change")  # fmt: skip
+    lines = []
+    for centre in report.centres:
+        for part in centre.classes:
+            if not part.jobs:
+                continue
+            mean, tail = part.wait_mean_s, part.wait_p95_s
+            lines.append(
+                (
+                    centre.centre,
+                    part.name,
+                    f"{part.jobs:,}",
+                    duration(mean["isolated"]),
+                    duration(mean["federated"]),
+                    change(mean["isolated"], mean["federated"]),
+                    duration(tail["isolated"]),
+                    duration(tail["federated"]),
+                    change(tail["isolated"], tail["federated"]),
+                )
+            )
+    return _table(columns, lines)
+
+
+def _options(report: Report) -> str:
+    jobs = report.worlds["isolated"].jobs
+    items = [
+        ("length", f"{duration(report.length_s)}; the first {duration(report.warmup_s)} warm up"),
+        ("jobs counted", f"{jobs:,}"),
+        ("worlds", "; ".join(f"{world}: {NAMES[world]}" for world in WORLDS)),
+        *((name.replace("_", " "), str(value)) for name, value in report.options.items()),
+    ]
+    return "<dl>" + "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items
+    ) + "</dl>"  # fmt: skip

@@ -1,0 +1,47 @@
+"""What the report says in words: the verdict, and figures for people."""
+
+from __future__ import annotations
+
+from p2pfed.simulate.report.model import Report
+from p2pfed.simulate.report.svg import duration
+
+
+def percent(ppm: int) -> str:
+    """`62.4 %` for 624 000."""
+    return f"{ppm / 10_000:.1f} %"
+
+
+def verdict(report: Report) -> str:
+    """The answer in two sentences: what all users gain, and whether anybody's lose."""
+    alone = report.worlds["isolated"].wait_mean_s
+    federated = report.worlds["federated"].wait_mean_s
+    if report.worlds["isolated"].jobs == 0:
+        return "No job was counted: all of them were submitted during the warm-up."
+    if alone == 0 and federated == 0:
+        return "No job waited, alone or federated: there was nothing to gain."
+    gain = 1 - federated / alone if alone else -1.0
+    if abs(gain) < 0.01:
+        first = f"Federation would have changed little: jobs wait {duration(alone)} on average."
+    elif gain > 0:
+        first = (
+            f"Yes: together, jobs would have waited {duration(federated)} on average instead of"
+            f" {duration(alone)}, {gain * 100:.0f} % less."
+        )
+    else:
+        first = (
+            f"No: together, jobs would have waited {duration(federated)} on average instead of"
+            f" {duration(alone)}."
+        )
+    return f"{first} {_losers(report)}"
+
+
+def _losers(report: Report) -> str:
+    losers = [
+        f"{c.centre} ({duration(c.worlds['federated'].wait_mean_s)} instead of"
+        f" {duration(c.worlds['isolated'].wait_mean_s)})"
+        for c in report.centres
+        if c.worlds["federated"].wait_mean_s > c.worlds["isolated"].wait_mean_s
+    ]
+    if not losers:
+        return "At no centre would its own users have waited longer."
+    return f"Users would have waited longer at {', '.join(losers)}."
