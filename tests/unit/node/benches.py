@@ -28,7 +28,7 @@ from p2pfed.core.records import (
 from p2pfed.core.registers import ClaimEntry
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc
-from p2pfed.node.effects import Effect, Reply, StoreBlocks
+from p2pfed.node.effects import CloseLink, Effect, Reply, StoreBlocks
 from p2pfed.node.events import (
     AdmissionPolicy,
     Event,
@@ -43,6 +43,7 @@ from p2pfed.node.events import (
 from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.node import Node
 from p2pfed.node.recovery import ASK_MS, Memory
+from p2pfed.protocol.framing import frame_blocks
 from p2pfed.protocol.messages import FrontierMessage, Heads, Hello, encode_message
 from tests.writers import FEDERATION, START_MS, Writer, private_key, public_key
 
@@ -115,6 +116,7 @@ class Bench:
         self.effects: list[Effect] = []
         self._request = 0
         self._link = 0
+        self.links: dict[CentreName, LinkId] = {}
         self.node = self._boot()
         self.start(Memory.SURE)
 
@@ -239,12 +241,19 @@ class Bench:
         found: list[Effect] = []
         for name in names or (BETA, GAMMA):
             self._link += 1
-            link = LinkId(self._link)
+            link = self.links[name] = LinkId(self._link)
             hello = Hello(federation=FEDERATION, centre=name, software="test", instance=self._link)
             data = encode_message(hello) + encode_message(FrontierMessage(heads))
             found += self.do(
                 LinkUp(link=link, centre=name, outbound=False), LinkBytes(link=link, data=data)
             )
+        return found
+
+    def arrive(self, *blocks: Block, sender: CentreName = BETA) -> list[Effect]:
+        """Blocks that alpha asked for come over the link of a peer."""
+        data = frame_blocks([block.data for block in blocks])
+        found = self.do(LinkBytes(link=self.links[sender], data=data))
+        assert not of_type(found, CloseLink), of_type(found, CloseLink)
         return found
 
     def say(self, writer: Writer, *records: Record, knows: Sequence[Block] = ()) -> Block:
