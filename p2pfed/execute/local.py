@@ -23,31 +23,32 @@ what is *not* promised.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
-import re
 import signal
-import stat
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
-from p2pfed.core.records import Outcome
 from p2pfed.errors import ExecutorError
 from p2pfed.execute import notices, processes
+from p2pfed.execute.accounts import Account, check_reach, find_account, give, own_name
 from p2pfed.execute.interface import Capacity, NativeJob, NativeState, NativeStatus
+from p2pfed.execute.jobs import (
+    PATH,
+    check_job,
+    check_size,
+    environment_of,
+    file_errors,
+    now_ms,
+    number,
+    read_marker,
+    read_status,
+    require_work,
+)
 from p2pfed.execute.orders import Orders
 from p2pfed.execute.processes import Process
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}\Z")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
-_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-_OWN_PREFIX: Final = "P2PFED_"
 _LAUNCH_TIMEOUT_S: Final = 60
 _KILL_WAIT_MS: Final = 2000
 _OVERDUE_MS: Final = 5000
@@ -58,16 +59,6 @@ _LAUNCH: Final = (
     f"import sys; sys.path.append(sys.argv[1]); from {_SUPERVISOR} import main; main(sys.argv[2])"
 )
 _PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A system account that jobs run as, in numbers."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
 
 
 class LocalExecutor:
@@ -114,18 +105,8 @@ class LocalExecutor:
             ExecutorError: `executor-closed-folder`: a folder on the way is closed to it; the
                 remedy names the command that opens all of them.
         """
-        account = self._account
-        if account is None:
-            return
-        way = (folder.absolute(), *folder.absolute().parents)
-        closed = [str(parent) for parent in way if not _may_pass(account, parent.stat())]
-        if closed:
-            raise ExecutorError(
-                "executor-closed-folder",
-                f"the account {account.name!r} can't pass through {closed[0]!r}",
-                where=str(folder),
-                remedy=f"chmod o+x {' '.join(closed)}",
-            )
+        if self._account is not None:
+            check_reach(self._account, folder)
 
     def submit(self, job: NativeJob) -> None:
         """Starts a supervisor for the job, unless one was started or the job was given up.
@@ -138,17 +119,12 @@ class LocalExecutor:
                 `executor-folder`, `executor-closed-folder`; transient: `executor-disk`,
                 `executor-launch`.
         """
-        self._check(job)
-        with _file_errors(job.folder):
-            if not (job.folder / "work").is_dir():
-                raise ExecutorError(
-                    "executor-folder",
-                    "there is no folder `work` to run in",
-                    where=str(job.folder),
-                    remedy="put the script and its inputs there before submitting",
-                )
+        check_job(job)
+        check_size(job, self._capacity)
+        with file_errors(job.folder):
+            require_work(job)
             control = _make_control(job)
-            if _marker(job) is not None or _status(job) is not None:
+            if read_marker(job) is not None or _status(job) is not None:
                 return
             self._prepare(job)
             orders = self._orders(job).encode()
@@ -182,35 +158,35 @@ class LocalExecutor:
         Raises:
             ExecutorError: `executor-disk` (transient).
         """
-        with _file_errors(job.folder):
+        with file_errors(job.folder):
             if not job.folder.is_dir():
                 return
             control = _make_control(job)
-            notices.post(str(control / "cancel"), {"at_ms": str(_now_ms())})
-            supervisor = _supervisor(_marker(job) or {})
+            notices.post(str(control / "cancel"), {"at_ms": str(now_ms())})
+            supervisor = _supervisor(read_marker(job) or {})
             if supervisor is not None:
                 processes.send(supervisor, signal.SIGUSR1)
 
     def _poll(self, job: NativeJob) -> NativeStatus:
-        with _file_errors(job.folder):
+        with file_errors(job.folder):
             status = _status(job)
             if status is not None:
                 return status
-            marker = _marker(job)
+            marker = read_marker(job)
             if marker is None:
                 control = _make_control(job)
-                fields = {"holder": "daemon", "at_ms": str(_now_ms())}
+                fields = {"holder": "daemon", "at_ms": str(now_ms())}
                 if notices.take_marker(str(control), job.name, fields):
                     return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
-                marker = _marker(job) or {}
+                marker = read_marker(job) or {}
             if marker.get("holder") == "daemon":
                 return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
             supervisor = _supervisor(marker)
-            if supervisor is not None and _now_ms() >= job.kill_at_ms + _OVERDUE_MS:
+            if supervisor is not None and now_ms() >= job.kill_at_ms + _OVERDUE_MS:
                 _kill_with_tree(supervisor)
                 supervisor = _supervisor(marker)
             running = NativeStatus(
-                name=job.name, state=NativeState.RUNNING, started_ms=_number(marker, "at_ms")
+                name=job.name, state=NativeState.RUNNING, started_ms=number(marker, "at_ms")
             )
             if supervisor is not None:
                 return running
@@ -220,58 +196,22 @@ class LocalExecutor:
     def _bury(self, job: NativeJob, marker: dict[str, str]) -> NativeStatus | None:
         """Ends a job whose supervisor is dead; None while something of it is still alive."""
         if marker.get("boot") == processes.boot_id():
-            tag = processes.tag(_number(marker, "pid"), _number(marker, "start_ticks")).encode()
+            tag = processes.tag(number(marker, "pid"), number(marker, "start_ticks")).encode()
             left = _find_leftovers(tag)
             processes.kill_all(lambda: _find_leftovers(tag))
             if not all(processes.await_end(process, _KILL_WAIT_MS) for process in left):
                 return None
-        started_ms = _number(marker, "at_ms")
+        started_ms = number(marker, "at_ms")
         notices.post(
             str(job.folder / "control" / "status"),
             {
                 "outcome": "node-failure",
                 "started_ms": str(started_ms),
-                "ended_ms": str(max(started_ms, min(_now_ms(), job.kill_at_ms))),
+                "ended_ms": str(max(started_ms, min(now_ms(), job.kill_at_ms))),
                 "detail": "its supervisor was killed, or the machine was restarted",
             },
         )
         return _status(job)
-
-    def _check(self, job: NativeJob) -> None:
-        """Refuses what can't be run as it stands."""
-        if not _NAME.match(job.name):
-            raise ExecutorError("executor-name", f"{job.name!r} can't name a job")
-        for path in (job.script, job.stdout, job.stderr):
-            parts = PurePosixPath(path).parts
-            if not parts or path.startswith("/") or ".." in parts or not _is_text(path):
-                raise ExecutorError(
-                    "executor-path",
-                    f"{path!r} is not a file name inside the job's folder",
-                    remedy="use a relative path without `..`",
-                )
-        for name, value in job.environment:
-            if not _VARIABLE.match(name) or name.startswith(_OWN_PREFIX) or not _is_text(value):
-                raise ExecutorError(
-                    "executor-environment",
-                    f"the environment variable {name!r} can't be set",
-                    remedy=f"use letters, digits and _, and leave {_OWN_PREFIX}* alone",
-                )
-        if not all(map(_is_text, job.arguments)):
-            raise ExecutorError("executor-arguments", "an argument holds NUL or a lone surrogate")
-        ours = self._capacity
-        wanted = (job.nodes, job.cores_per_node, job.gpus_per_node, job.memory_mib_per_node)
-        largest = (
-            ours.nodes,
-            ours.cores_per_node,
-            ours.gpus_per_node,
-            ours.memory_mib_per_node,
-        )
-        if any(want > have for want, have in zip(wanted, largest, strict=True)):
-            raise ExecutorError(
-                "executor-too-large",
-                f"nodes, cores, GPUs and MiB per node {wanted} exceed this machine's {largest}",
-                remedy="make no offer larger than the [executor] section of centre.toml",
-            )
 
     def _prepare(self, job: NativeJob) -> None:
         """Makes the temporary folder, and gives work and tmp to the account."""
@@ -283,24 +223,20 @@ class LocalExecutor:
         self.check_reach(job.folder.parent)
         job.folder.chmod(0o711)
         for top in (job.folder / "work", temporary):
-            for _, folders, files, folder_fd in os.fwalk(top):
-                os.fchown(folder_fd, account.uid, account.gid)
-                for name in (*folders, *files):
-                    os.chown(
-                        name, account.uid, account.gid, dir_fd=folder_fd, follow_symlinks=False
-                    )
+            give(account, top)
 
     def _orders(self, job: NativeJob) -> Orders:
         account = self._account
-        numbers = ""
+        numbers, user = "", own_name()
         if account is not None:
+            user = account.name
             numbers = f"{account.uid}:{account.gid}:{','.join(map(str, account.groups))}"
         return Orders(
             name=job.name,
             work=str(job.folder.absolute() / "work"),
             script=job.script,
             arguments=job.arguments,
-            environment=tuple(f"{k}={v}" for k, v in self._environment(job).items()),
+            environment=tuple(f"{k}={v}" for k, v in environment_of(job, user).items()),
             stdout=job.stdout,
             stderr=job.stderr,
             account=numbers,
@@ -310,28 +246,6 @@ class LocalExecutor:
             kill_at_ms=job.kill_at_ms,
             memory_bytes_max=(job.memory_mib_per_node * job.nodes) << 20,
         )
-
-    def _environment(self, job: NativeJob) -> dict[str, str]:
-        """The whole environment of the script; nothing comes from the daemon's own."""
-        folder = job.folder.absolute()
-        user = self._account.name if self._account else _own_name()
-        return {
-            "PATH": _PATH,
-            "HOME": str(folder / "work"),
-            "USER": user,
-            "LOGNAME": user,
-            "SHELL": "/bin/sh",
-            "LANG": "C.UTF-8",
-            "TMPDIR": str(folder / "tmp"),
-            "OMP_NUM_THREADS": str(job.cores_per_node),
-            **dict(job.environment),
-            "P2PFED_JOB_ID": job.name,
-            "P2PFED_NODES": str(job.nodes),
-            "P2PFED_CORES": str(job.cores_per_node),
-            "P2PFED_GPUS": str(job.gpus_per_node),
-            "P2PFED_MEMORY_MIB": str(job.memory_mib_per_node),
-            "P2PFED_WALLTIME_S": str(job.walltime_s),
-        }
 
 
 def this_machine() -> Capacity:
@@ -346,39 +260,14 @@ def this_machine() -> Capacity:
 
 
 def _find_account(name: str) -> Account:
-    remedy = "set run_as to an unprivileged system account made for guests' jobs"
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise ExecutorError(
-            "executor-account", f"there is no account {name!r} on this machine", remedy=remedy
-        ) from None
-    if entry.pw_uid == 0:
-        raise ExecutorError("executor-account", f"{name!r} is root", remedy=remedy)
+    account = find_account(name)
     if os.geteuid() != 0:
         raise ExecutorError(
             "executor-account",
             f"only a daemon that runs as root can run jobs as {name!r}",
             remedy="start the daemon as root, or leave run_as out",
         )
-    groups = tuple(sorted(set(os.getgrouplist(name, entry.pw_gid))))
-    return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups)
-
-
-def _may_pass(account: Account, folder: os.stat_result) -> bool:
-    """True if the account may search the folder, as the kernel judges without ACLs."""
-    if folder.st_uid == account.uid:
-        return bool(folder.st_mode & stat.S_IXUSR)
-    if folder.st_gid in account.groups:
-        return bool(folder.st_mode & stat.S_IXGRP)
-    return bool(folder.st_mode & stat.S_IXOTH)
-
-
-def _own_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return account
 
 
 def _make_control(job: NativeJob) -> Path:
@@ -389,34 +278,13 @@ def _make_control(job: NativeJob) -> Path:
     return control
 
 
-def _marker(job: NativeJob) -> dict[str, str] | None:
-    return notices.read(str(job.folder / "control" / f"started-{job.name}"))
-
-
 def _status(job: NativeJob) -> NativeStatus | None:
-    fields = notices.read(str(job.folder / "control" / "status"))
-    if fields is None:
-        return None
-    try:
-        outcome = Outcome[fields.get("outcome", "").upper().replace("-", "_")]
-    except KeyError:
-        outcome = Outcome.NODE_FAILURE
-    return NativeStatus(
-        name=job.name,
-        state=NativeState.ENDED,
-        started_ms=_number(fields, "started_ms"),
-        ended_ms=_number(fields, "ended_ms"),
-        outcome=outcome,
-        exit_code=_number(fields, "exit_code"),
-        signal=_number(fields, "signal"),
-        memory_mib_max=_number(fields, "memory_mib_max"),
-        detail=fields.get("detail", ""),
-    )
+    return read_status(job.folder / "control" / "status", job.name)
 
 
 def _supervisor(marker: dict[str, str]) -> Process | None:
     """The process that holds this marker, if it is alive."""
-    pid, start_ticks = _number(marker, "pid"), _number(marker, "start_ticks")
+    pid, start_ticks = number(marker, "pid"), number(marker, "start_ticks")
     return processes.find_alive(pid, start_ticks, marker.get("boot", "")) if pid else None
 
 
@@ -450,7 +318,7 @@ def _launch(control: Path) -> None:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 cwd="/",
-                env={"PATH": _PATH, "LANG": "C.UTF-8"},
+                env={"PATH": PATH, "LANG": "C.UTF-8"},
                 start_new_session=True,
             )
         except OSError as error:
@@ -474,36 +342,3 @@ def _launch_failed(why: str, control: Path) -> ExecutorError:
         remedy="free disk space, memory or processes; it is tried again",
         transient=True,
     )
-
-
-@contextlib.contextmanager
-def _file_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of the file system into `executor-disk`."""
-    try:
-        yield
-    except OSError as error:
-        raise ExecutorError(
-            "executor-disk",
-            f"{error.filename or folder}: {error.strerror}",
-            where=str(folder),
-            remedy="free disk space or repair the permissions; it is tried again",
-            transient=True,
-        ) from error
-
-
-def _is_text(text: str) -> bool:
-    """True if the text can be an argument or a variable of a process."""
-    try:
-        return b"\0" not in text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-
-
-def _number(fields: dict[str, str], key: str) -> int:
-    """A natural number of a notice; 0 if it is missing or damaged."""
-    text = fields.get(key, "")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

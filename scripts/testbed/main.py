@@ -63,7 +63,7 @@ def main() -> int:
         host=socket.gethostname().partition(".")[0],
     )
     there = sorted(path.parent.name for path in settings.root.glob("*/slot"))
-    names = options.names or (NAMES if options.command == "up" else there)
+    names: list[str] = options.names or (list(NAMES) if options.command == "up" else there)
     try:
         return _perform(options.command, names, settings)
     except TestbedError as error:
