@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn, cast
 
 from p2pfed.core import cose
@@ -137,8 +137,7 @@ class Block:
     def positions(self) -> Iterator[Position]:
         """The ids of the records, in their order."""
         header = self.header
-        feed = repeat(header.centre), repeat(header.epoch), repeat(header.seq_num)
-        return map(Position, *feed, range(len(self.records)))
+        return Position.run(header.centre, header.epoch, header.seq_num, len(self.records))
 
     def position(self, index: int) -> Position:
         """The id of the record at `index`."""
@@ -415,7 +414,7 @@ def _parse_columns(data: bytes, *, trusted: bool = False) -> tuple[Record, ...] 
     if set(map(type, items)) != {dict}:
         return None
     maps = cast(list[dict[int, CborItem]], items)
-    records = decode_columns(maps)
+    records = decode_columns(maps, keys_checked=trusted)
     if records is None or not (trusted or encodes_to(items, data)):
         return None
     return tuple(records)

@@ -162,11 +162,10 @@ def _parse_all_positions(items: Column) -> list[Position] | None:
         and _all_integers(seq_nums, 0, SEQ_NUM_MAX)
         and _all_integers(indices, 0, 65535)
     ):
-        return list(map(_new_tuple, repeat(Position), items))
+        return list(Position.each(items))
     return None
 
 
-_new_tuple = cast(Callable[[type[Position], Sequence[Any]], Position], tuple.__new__)
 BOOL: Kind[bool] = Kind("bool", _parse_bool, _parse_all_bools, lambda value: value)
 POSITION: Kind[Position] = Kind("position", _parse_position, _parse_all_positions, list)
 

@@ -8,7 +8,9 @@ it wins a tie), sorts, and tells at a glance who is accountable for it.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NewType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple, NewType, cast
 
 from p2pfed.errors import InputError
 
@@ -28,6 +30,10 @@ PublicKey = NewType("PublicKey", bytes)
 """A raw Ed25519 public key (32 bytes), canonical and not of small order."""
 
 CENTRE_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+
+
+# Positions are made by the million; this skips the Python of a NamedTuple's own constructor.
+_new_tuple = cast(Callable[[type[Any], Sequence[Any]], Any], tuple.__new__)
 
 
 class FeedKey(NamedTuple):
@@ -51,6 +57,17 @@ class Position(NamedTuple):
     epoch: int
     seq_num: int
     record_index: int
+
+    @classmethod
+    def run(cls, centre: CentreName, epoch: int, seq_num: int, count: int) -> Iterator[Position]:
+        """The positions of a block's first `count` records."""
+        parts = zip(repeat(centre), repeat(epoch), repeat(seq_num), range(count), strict=False)
+        return map(_new_tuple, repeat(cls), parts)
+
+    @classmethod
+    def each(cls, items: Iterable[Sequence[Any]]) -> Iterator[Position]:
+        """The positions that lists of four checked items stand for."""
+        return map(_new_tuple, repeat(cls), items)
 
     def __str__(self) -> str:
         """`alpha.12.3` in epoch 0, `alpha.1.12.3` in epoch 1."""

@@ -368,11 +368,14 @@ def decode_record(items: Mapping[int, CborItem]) -> Record | Inert:
     return record
 
 
-def decode_columns(maps: Sequence[dict[int, CborItem]]) -> list[Record] | None:
+def decode_columns(
+    maps: Sequence[dict[int, CborItem]], *, keys_checked: bool = False
+) -> list[Record] | None:
     """The records of maps of any types, if all are valid and hold nothing that is not known.
 
     Args:
         maps: as cbor2 read them, nothing checked; not empty.
+        keys_checked: all keys are known to be integers.
 
     Returns:
         What `decode_record` gives for each, with every type in the maps, keys included, checked;
@@ -380,7 +383,9 @@ def decode_columns(maps: Sequence[dict[int, CborItem]]) -> list[Record] | None:
     """
     # True and 1.0 equal 1, so keys are compared as such only once all are integers.
     numbers = [items.get(0) for items in maps]
-    if {*map(type, numbers), *map(type, chain.from_iterable(maps))} != {int}:
+    if set(map(type, numbers)) != {int}:
+        return None
+    if not keys_checked and set(map(type, chain.from_iterable(maps))) != {int}:
         return None
     likes = list(zip(numbers, map(tuple, maps), strict=True))
     if likes.count(likes[0]) == len(likes):

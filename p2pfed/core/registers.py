@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
+from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import (
     BARRING_REASONS,
@@ -234,6 +235,8 @@ class Registers:
         self.claims_by_offer: dict[OfferId, list[ClaimId]] = {}
         self.contacts: dict[CentreName, str] = {}
         self.suspended: set[CentreName] = set()
+        # The same table by another type, so that what a record names is looked up as it stands.
+        self._claims_at = cast(dict[Position, ClaimEntry], self.claims)
         self._twin: Registers | None = None
         self._is_fork = False
         self._folders: dict[type[Record | Inert], Callable[..., Position | str]] = {
@@ -266,6 +269,14 @@ class Registers:
         """
         return self._folders[type(record)](position, time, record)
 
+    def fold_block(self, block: Block) -> list[Position | str]:
+        """`fold` for each record of a block, in order."""
+        folders, time = self._folders, block.time
+        return [
+            folders[type(record)](position, time, record)
+            for position, record in zip(block.positions(), block.records, strict=True)
+        ]
+
     def _fold_inert(self, position: Position, time: HlcTime, record: Inert) -> str:
         return f"{record.code}: {record.detail}"
 
@@ -276,7 +287,9 @@ class Registers:
         """
         assert self._twin is None, "registers have one fork"
         fork = Registers(self._check_proof, self._max_attempts)
-        fork.offers, fork.jobs, fork.claims = dict(self.offers), dict(self.jobs), dict(self.claims)
+        fork.offers.update(self.offers)
+        fork.jobs.update(self.jobs)
+        fork.claims.update(self.claims)
         fork.claims_by_offer = {offer: [*held] for offer, held in self.claims_by_offer.items()}
         fork.contacts, fork.suspended = dict(self.contacts), set(self.suspended)
         entries: list[Iterable[OfferEntry | JobEntry | ClaimEntry]]
@@ -381,9 +394,11 @@ class Registers:
     # Claims
 
     def _claim_entry(self, claim_id: Position) -> ClaimEntry:
-        entry = self._claim(ClaimId(claim_id))
+        entry = self._claims_at.get(claim_id)
         if entry is None:
-            entry = self.claims[ClaimId(claim_id)] = ClaimEntry(ClaimId(claim_id))
+            entry = self._claims_at[claim_id] = ClaimEntry(ClaimId(claim_id))
+        elif entry.shared:
+            entry = self._claim(entry.claim_id) or entry
         return entry
 
     def _fold_claim(self, position: Position, time: HlcTime, record: Claim) -> Position | str:
@@ -403,10 +418,10 @@ class Registers:
         return position
 
     def _own_claim(self, position: Position, claim_id: Position) -> ClaimEntry | str:
-        entry = self._claim(ClaimId(claim_id))
+        entry = self._claims_at.get(claim_id)
         if entry is None or entry.claim is None or claim_id.centre != position.centre:
             return f"{claim_id} is not a claim of its author"
-        return entry
+        return self._claim_entry(claim_id) if entry.shared else entry
 
     def _fold_home_move(
         self, position: Position, time: HlcTime, record: Release | Handover | Lost
@@ -441,9 +456,12 @@ class Registers:
         self, position: Position, time: HlcTime, record: Accept | Close | Start | End
     ) -> Position | str:
         entry = self._claim_entry(record.claim_id)
-        side = self._host_side(entry, position.centre)
-        if side is None:
+        if entry.claim is None:
+            side = self._early_side(entry, position.centre)
+        elif entry.claim.offer_id.centre != position.centre:
             return f"claim {record.claim_id} is not on an offer of its author"
+        elif (side := entry.host_side) is _SILENT:
+            side = entry.host_side = HostSide()
         phase = advance_host(side.phase, type(record))
         if phase is None:
             return f"claim {record.claim_id} is {side.phase.value}"
@@ -460,17 +478,11 @@ class Registers:
             entry.state = JOINT[entry.phase, phase]
         return record.claim_id
 
-    def _host_side(self, entry: ClaimEntry, author: CentreName) -> HostSide | None:
-        """The side that the author may write; None if it is not the claim's host."""
-        if entry.claim is None:
-            if entry.early is None:
-                entry.early = {}
-            return entry.early.setdefault(author, HostSide())
-        if entry.claim.offer_id.centre != author:
-            return None
-        if entry.host_side is _SILENT:
-            entry.host_side = HostSide()
-        return entry.host_side
+    def _early_side(self, entry: ClaimEntry, author: CentreName) -> HostSide:
+        """What the author says of a claim that is not known yet."""
+        if entry.early is None:
+            entry.early = {}
+        return entry.early.setdefault(author, HostSide())
 
     def _fold_proof(self, position: Position, time: HlcTime, record: ForkProof) -> Position | str:
         try:
@@ -518,7 +530,7 @@ class Registers:
             self._job_state(job, live, done, attempts),
             None if live is None else live.claim_id,
             attempts,
-            tuple(sorted(declined)),
+            tuple(sorted(declined)) if declined else (),
             done,
         )
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Block
@@ -126,11 +126,13 @@ class State:
                 self._touched_jobs.update(dict.fromkeys(acked))
         inert = []
         jobs: list[JobId] = []
-        fold, time = self.registers.fold, block.time
-        for position, record in zip(block.positions(), block.records, strict=True):
-            touched = fold(position, time, record)
+        folded = self.registers.fold_block(block)
+        if _CLAIM_RECORDS.issuperset(map(type, block.records)) and str not in map(type, folded):
+            self._touched_claims.update(dict.fromkeys(cast(list[ClaimId], folded)))
+            return []
+        for index, (record, touched) in enumerate(zip(block.records, folded, strict=True)):
             if isinstance(touched, str):
-                inert.append((position, touched))
+                inert.append((block.position(index), touched))
             elif type(record) in _CLAIM_RECORDS:
                 self._touched_claims[ClaimId(touched)] = None
             else:
@@ -227,10 +229,12 @@ class State:
         if entry.claim is None or job is None:
             return
         offer_id = OfferId(entry.claim.offer_id)
-        held = self._held.setdefault(offer_id, {})
+        held = self._held.get(offer_id)
         if entry.state in HOLDS_CAPACITY:
+            if held is None:
+                held = self._held[offer_id] = {}
             held[claim_id] = running_of(entry, job.job, self.rules)
-        else:
+        elif held is not None:
             held.pop(claim_id, None)
         self._stale_offers.add(offer_id)
         self._refresh_usage(entry, entry.claim, job)

@@ -72,8 +72,7 @@ class Ledger:
         if self._live is None:
             self._live = self.view.state.registers.fork()
             for block in filter(_counts, self.view.waiting()):
-                for position, record in zip(block.positions(), block.records, strict=True):
-                    self._live.fold(position, block.time, record)
+                self._live.fold_block(block)
         return self._live
 
     # What others wrote
@@ -129,9 +128,7 @@ class Ledger:
     def _take(self, block: Block, *, fresh: bool = True) -> None:
         live = self.live
         self._note(block)
-        records = block.records if _counts(block) else ()
-        for position, record in zip(block.positions(), records, strict=False):
-            touched = live.fold(position, block.time, record)
+        for touched in live.fold_block(block) if _counts(block) else ():
             if not isinstance(touched, str):
                 self._touch(touched)
         if fresh:
