@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from p2pfed.core.blocks import Block
-from p2pfed.core.ids import ClaimId, Head, JobId
+from p2pfed.core.blocks import Block, peek_block_id
+from p2pfed.core.ids import BlockId, ClaimId, Head, JobId
 from p2pfed.core.records import Contact, OfferClose
 from p2pfed.core.replica import Admission
 from p2pfed.errors import InputError, StateError
@@ -215,19 +215,26 @@ class Node:
                 now_ms=now_ms,
             )
         admitted: list[Block] = []
-        for data in heard.blocks:
+        unkept: list[BlockId] = []
+        for number, data in enumerate(heard.blocks):
             try:
                 admission = self.ledger.receive(data, now_ms)
             except InputError as error:
                 turn.effects += self.gossip.misbehaved(event.link, error, now_ms)
+                unkept += [peek_block_id(rest) for rest in heard.blocks[number:]]
                 break
             admitted += admission.admitted
+            unkept += _unkept(admission)
             if admission.lacks:
                 turn.effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
-            if admission.dropped:
-                turn.effects += self.gossip.dropped(admission.dropped, now_ms)
             self._forked(admission, turn)
         self._admitted(admitted, turn, event)
+        self._fetch_again(unkept, turn)
+
+    def _fetch_again(self, unkept: Sequence[BlockId], turn: Turn) -> None:
+        """What came and was not kept has not come: the true block of its place is still missing."""
+        if unkept:
+            turn.effects += self.gossip.dropped(unkept, turn.now_ms)
 
     def _forked(self, admission: Admission, turn: Turn) -> None:
         """Takes note of forks that came to light, and of a proof against ourselves."""
@@ -251,6 +258,7 @@ class Node:
         released = self.ledger.release(turn.now_ms)
         self._forked(released, turn)
         self._admitted(released.admitted, turn, None)
+        self._fetch_again(_unkept(released), turn)
         turn.effects += self.gossip.tick(turn.now_ms, self.ledger.replica)
         self.recovery.step(turn)
         if self.rounds.due_ms() <= turn.now_ms:
@@ -393,3 +401,8 @@ class Node:
             pushes += self.gossip.own_block(block, turn.now_ms)
         # A push follows what the turn says on the same link: the Hello of a link may be part of it.
         return [*durable, *turn.effects, *pushes, *(make() for make in turn.sealed)]
+
+
+def _unkept(admission: Admission) -> list[BlockId]:
+    """The blocks that had waited and were let go without being admitted."""
+    return [*admission.dropped, *(refusal.block.block_id for refusal in admission.refused)]

@@ -14,7 +14,7 @@ It is one for the whole node, because only a view over all links can ask for eac
   blocks keep coming, the wait begins anew.
 - *Named blocks.* A received block that lacks others names them, and whoever sent it has them. Of a
   forked feed only such blocks are fetched, from whoever named them: on a fork, a `seq_num` alone
-  does not say which block is meant.
+  does not say which block is meant. Likewise where another block waits at the place of a named one.
 """
 
 from __future__ import annotations
@@ -235,10 +235,13 @@ class Fetcher:
             forked = feed in self._forked
             if last > held and not forked:
                 self.heard(link_id, feed, last)
-            for seq_num in range(first, (last if forked else min(last, held)) + 1):
+            lag = self._lags.get(feed)
+            for seq_num in range(first, last + 1):
                 if len(link.named) == WANT_BLOCKS_MAX:
                     break
-                if (feed, seq_num) not in link.fresh:
+                # What came for this place, if it still waits, is another block than the named one.
+                rival = lag is not None and seq_num in lag.waiting
+                if (forked or seq_num <= held or rival) and (feed, seq_num) not in link.fresh:
                     self.name(link_id, feed, seq_num)
 
     def name(self, link_id: int, feed: FeedKey, seq_num: int) -> None:

@@ -9,6 +9,7 @@ from p2pfed.core.ids import CentreName
 from p2pfed.core.keys import key_id
 from p2pfed.core.records import Offer
 from p2pfed.core.rules import Rules
+from p2pfed.core.waiting import SeqRange
 from p2pfed.node.effects import CloseLink, Effect, Send
 from p2pfed.node.events import (
     AdmissionPolicy,
@@ -22,8 +23,9 @@ from p2pfed.node.events import (
 from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.node import Node
 from p2pfed.node.recovery import ASK_MS, Memory
-from p2pfed.protocol.framing import FrameReader
-from p2pfed.protocol.messages import decode_message
+from p2pfed.protocol.framing import FrameReader, frame_blocks
+from p2pfed.protocol.messages import Want, decode_message
+from tests.unit.node.benches import GAMMA, Bench, of_type
 from tests.writers import FEDERATION, START_MS, keys_of, private_key, public_key
 
 ALPHA, BETA = CentreName("alpha"), CentreName("beta")
@@ -79,3 +81,20 @@ def test_a_block_follows_the_hello_of_its_link() -> None:
     assert "Blocks" in said(effects)
     answer = beta.handle([LinkBytes(link=LINK, data=sent(effects))], now_ms)
     assert not [effect for effect in answer if isinstance(effect, CloseLink)]
+
+
+def test_a_forged_block_does_not_stand_in_the_way_of_the_true_one() -> None:
+    """Whoever sent it is gone; the next who has the place is asked for it."""
+    bench = Bench()
+    true = bench.say(bench.beta)
+    forged = bytearray(true.data)
+    forged[forged.index(true.header.cose) + len(true.header.cose) - 1] ^= 1
+    bench.greet(BETA)
+    bench.greet(GAMMA, heads=((true.feed, true.head),))
+    effects = bench.do(LinkBytes(link=bench.links[BETA], data=frame_blocks([bytes(forged)])))
+    assert [e.link for e in of_type(effects, CloseLink)] == [bench.links[BETA]]
+    asked = [e.data for e in of_type(effects, Send) if e.link == bench.links[GAMMA]]
+    messages = [decode_message(body) for body in FrameReader().feed(b"".join(asked))]
+    assert Want((SeqRange(true.feed, 0, 0),)) in messages
+    bench.arrive(true, sender=GAMMA)
+    assert bench.node.ledger.replica.head(true.feed) == true.head

@@ -224,3 +224,18 @@ def test_people_see_how_much_is_lacking() -> None:
 
 def test_an_idle_fetcher_waits_for_nothing() -> None:
     assert fetcher().wake_ms() is None
+
+
+def test_a_named_block_is_asked_for_even_if_a_rival_waits_at_its_place() -> None:
+    found = fetcher()
+    found.hold({FEED_D: 3})
+    come(found, LINK_B, FEED_D, 5, 5)
+    found.heard(LINK_C, FEED_D, 5)
+    found.plan(0)
+    admit(found, FEED_D, 4, 4)
+    assert found.plan(0) == []
+    found.lacks([SeqRange(FEED_D, 5, 5)], LINK_C)
+    assert found.plan(0) == [(LINK_C, (SeqRange(FEED_D, 5, 5),))]
+    come(found, LINK_C, FEED_D, 5, 5)
+    admit(found, FEED_D, 5, 5)
+    assert found.lacking_blocks() == 0
