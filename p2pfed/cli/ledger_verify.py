@@ -24,6 +24,7 @@ from p2pfed.core.charter import decode_charter
 from p2pfed.core.ids import FederationId
 from p2pfed.core.ledgerfile import Reader
 from p2pfed.errors import InputError
+from p2pfed.shell.collector import rarely_collecting
 
 _BUFFER_BYTES = 1 << 20
 _PROGRESS_BYTES = 8 << 20
@@ -66,8 +67,19 @@ def _verify(
     source: BinaryIO, size: int, expected: FederationId | None, at_ms: int | None
 ) -> Report:
     console = Console(stderr=True)
-    if size < _PROGRESS_BYTES or not console.is_terminal:
-        return verify_ledger(source, expected=expected, at_ms=at_ms)
+    with rarely_collecting():
+        if size < _PROGRESS_BYTES or not console.is_terminal:
+            return verify_ledger(source, expected=expected, at_ms=at_ms)
+        return _verify_shown(source, size, console, expected, at_ms)
+
+
+def _verify_shown(
+    source: BinaryIO,
+    size: int,
+    console: Console,
+    expected: FederationId | None,
+    at_ms: int | None,
+) -> Report:
     with wrap_file(source, size, description="verifying", console=console, transient=True) as shown:
         reader: Reader = shown
         return verify_ledger(reader, expected=expected, at_ms=at_ms)

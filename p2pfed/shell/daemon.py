@@ -42,6 +42,7 @@ from p2pfed.protocol.framing import frame_blocks
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
+from p2pfed.shell.collector import keep_all, rarely_collecting
 from p2pfed.shell.config import CentreConfig, load_config, read_passphrase, require_file
 from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
@@ -125,8 +126,10 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     database = stack.enter_context(Database.open(config.ledger, federation=charter.federation_id))
     highwater = HighWater(config.highwater)
     node = make_node(config, key, charter, database)
-    for row in database.blocks():
-        node.replay(row.data)
+    with rarely_collecting():
+        for row in database.blocks():
+            node.replay(row.data)
+    keep_all()
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
     has = config.executor
