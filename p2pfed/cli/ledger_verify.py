@@ -128,6 +128,7 @@ def report_to_json(report: Report) -> dict[str, object]:
         "records": report.records,
         "inert": report.inert,
         "view_digest": None if report.view_digest is None else report.view_digest.hex(),
+        "cut_digest": None if report.cut_digest is None else report.cut_digest.hex(),
         "frontier": [
             {
                 "centre": feed.centre,

@@ -65,6 +65,18 @@ def test_balances_follow_from_the_file_alone() -> None:
     assert gamma.balance_ppm == 0
 
 
+def test_the_cut_digest_is_that_of_the_blocks_up_to_the_cut() -> None:
+    assert audit(GOOD).cut_digest == view_digest(WORLD.frontier())
+    for block in WORLD.blocks:
+        cut_ms = block.time >> 16
+        report = verify_ledger(io.BytesIO(GOOD), at_ms=cut_ms)
+        heads = {
+            b.feed: Head(b.seq_num, b.block_id) for b in WORLD.blocks if b.time >> 16 <= cut_ms
+        }
+        assert report.cut_digest == view_digest(heads)
+        assert report.view_digest == view_digest(WORLD.frontier())
+
+
 def test_balances_can_be_had_of_an_earlier_time() -> None:
     before_the_receipt = WORLD.blocks[9].time >> 16
     report = verify_ledger(io.BytesIO(GOOD), at_ms=before_the_receipt)
