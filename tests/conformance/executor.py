@@ -43,12 +43,14 @@ class Bench:
         folder: where the jobs' folders are made.
         start: a new executor over the same batch system.
         walltime_step_s: the shortest walltime that is enforced.
+        start_s: what a job that ends at `kill_at_ms` may lose before its script begins.
         deadline_s: how long a short job may take from `submit` to its end, at the very most.
     """
 
     folder: Path
     start: Callable[[], Executor]
     walltime_step_s: int = 1
+    start_s: int = 2
     deadline_s: float = 120.0
 
     def job(self, body: str, /, **changes: Any) -> NativeJob:
@@ -155,7 +157,7 @@ class ExecutorSuite:
 
     def test_no_process_lives_past_kill_at(self, bench: Bench) -> None:
         now_ms = time.time_ns() // 1_000_000
-        kill_at_ms = now_ms + bench.walltime_step_s * 1000 + 2000
+        kill_at_ms = now_ms + (bench.walltime_step_s + bench.start_s) * 1000
         job = bench.job(
             "trap '' TERM; echo $$ > pid; while :; do sleep 1; done",
             begin_before_ms=kill_at_ms,

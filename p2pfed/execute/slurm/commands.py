@@ -1,0 +1,107 @@
+"""Slurm's commands as argument lists; pure.
+
+Each list begins with the program's name. What a guest chose stands only in values of options
+(`--name=value`), never where it could be read as an option. All times are asked for in seconds
+since the epoch: `SLURM_TIME_FORMAT=%s` belongs in the environment of every command.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pfed.execute.interface import NativeJob
+from p2pfed.execute.slurm.settings import SlurmSettings
+
+SQUEUE_FORMAT: Final = "%i|%T|%j|%S|%e|%r"
+"""Job id, state, name, start, end, reason: the reason last, since it may hold anything."""
+
+SACCT_FORMAT: Final = "JobIDRaw,State,Start,End,ExitCode,AllocCPUS,MaxRSS"
+SINFO_FORMAT: Final = "NodeList:|,StateComplete:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|"
+PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%r"
+"""Job id, user, expected start, nodes, cores, partition, reason."""
+
+
+def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s: int) -> list[str]:
+    """Submits the batch script on standard input, to be begun once and ended in time.
+
+    Args:
+        minutes: Slurm's time limit.
+        deadline_s: when Slurm itself must have ended the job, seconds since the epoch.
+    """
+    command = [
+        "sbatch",
+        "--parsable",
+        f"--job-name={job.name}",
+        f"--partition={settings.partition}",
+        f"--nodes={job.nodes}-{job.nodes}",
+        f"--ntasks-per-node={job.cores_per_node}",
+        f"--mem={job.memory_mib_per_node}M",
+        f"--time={minutes}",
+        f"--deadline=uts{deadline_s}",
+        "--no-requeue",
+        "--export=ALL",
+        "--mail-type=NONE",
+        # Slurm would replace % in these; the script opens its own files.
+        "--input=/dev/null",
+        "--output=/dev/null",
+        f"--chdir={job.folder.absolute()}/work",
+    ]
+    if job.gpus_per_node:
+        command.append(f"--gres={settings.gpu_gres}:{job.gpus_per_node}")
+    under = (
+        ("account", settings.account),
+        ("qos", settings.qos),
+        ("reservation", settings.reservation),
+    )
+    return [*command, *(f"--{name}={value}" for name, value in under if value)]
+
+
+def squeue(user: str, name: str = "") -> list[str]:
+    """Lists jobs of an account in every state, all or those of one name."""
+    command = ["squeue", "--noheader", "--states=all", f"--user={user}"]
+    return [*command, f"--format={SQUEUE_FORMAT}", *([f"--name={name}"] if name else [])]
+
+
+def show_job(job_id: str) -> list[str]:
+    """Tells all of one job, on one line."""
+    return ["scontrol", "show", "job", "--details", "--oneliner", job_id]
+
+
+def show_config() -> list[str]:
+    """Tells the cluster's configuration."""
+    return ["scontrol", "show", "config"]
+
+
+def scancel(user: str, name: str) -> list[str]:
+    """Ends every job of this name; without any it does nothing and succeeds."""
+    return ["scancel", "--quiet", f"--user={user}", f"--name={name}"]
+
+
+def sacct(job_id: str, *, completion: bool) -> list[str]:
+    """Tells of a job and its steps from accounting, or from job completion records."""
+    command = ["sacct", "--noheader", "--parsable2", f"--jobs={job_id}"]
+    return [*command, f"--format={SACCT_FORMAT}", *(["--completion"] if completion else [])]
+
+
+def sinfo(partition: str) -> list[str]:
+    """Tells each node's state and what is in use of it."""
+    return ["sinfo", "--noheader", "--Node", f"--partition={partition}", f"--Format={SINFO_FORMAT}"]
+
+
+def pending(*, starts: bool) -> list[str]:
+    """Lists the jobs that wait, of all users; with `starts` when each is expected to begin."""
+    command = ["squeue", "--noheader", "--states=PENDING", f"--format={PENDING_FORMAT}"]
+    return [*command, *(["--start"] if starts else [])]
+
+
+def test_only(partition: str, *, nodes: int, cores_per_node: int, minutes: int) -> list[str]:
+    """Asks when a job of this size would begin; queues nothing, but uses up a job id."""
+    return [
+        "sbatch",
+        "--test-only",
+        f"--partition={partition}",
+        f"--nodes={nodes}",
+        f"--ntasks-per-node={cores_per_node}",
+        f"--time={minutes}",
+        "--wrap=true",
+    ]
