@@ -280,7 +280,7 @@ class State:
             return
         ended_ms = hlc_ms(side.ended)
         deadline_ms = ended_ms + self.rules.receipt_deadline_ms
-        if entry.settlement is None and self._cut_ms < deadline_ms:
+        if not _settled_in_time(entry, deadline_ms) and self._cut_ms < deadline_ms:
             heappush(self._deadlines, (deadline_ms, entry.claim_id))
         if outcome_of(entry, posted) not in CHARGED_OUTCOMES:
             amount = None
@@ -299,14 +299,9 @@ class State:
     def _counted(
         self, entry: ClaimEntry, bounded: int, resource: ResourceClass, deadline_ms: int
     ) -> int | None:
-        """What counts at this cut of usage within the claim; None if it does not count (yet).
-
-        A settlement counts only between the End and its deadline: nobody can countersign what was
-        not stated yet, and after the deadline the End stands.
-        """
+        """What counts at this cut of usage within the claim; None if it does not count (yet)."""
         settlement = entry.settlement
-        after_end = entry.settled > entry.host_side.ended
-        if settlement and after_end and hlc_ms(entry.settled) <= deadline_ms:
+        if settlement and _settled_in_time(entry, deadline_ms):
             return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
         return bounded if self._cut_ms >= deadline_ms else None
 
@@ -368,6 +363,15 @@ class State:
             standings={c: self.standing(c, cut_ms) for c in self.members},
             alive=self.alive(cut_ms),
         )
+
+
+def _settled_in_time(entry: ClaimEntry, deadline_ms: int) -> bool:
+    """True if the home settled the usage between the End and its deadline.
+
+    Nobody can countersign what was not stated yet, and after the deadline the End stands.
+    """
+    after_end = entry.settled > entry.host_side.ended
+    return entry.settlement is not None and after_end and hlc_ms(entry.settled) <= deadline_ms
 
 
 def shape_of(job_id: JobId, job: Job, work_class: str, declined: tuple[OfferId, ...]) -> Shape:
