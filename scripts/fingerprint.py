@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from p2pfed.core.blocks import Block, decode_block, seal_block
 from p2pfed.core.clock import next_time
 from p2pfed.core.codec import encode
+from p2pfed.core.entries import ClaimEntry
 from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CentreName, FederationId, FeedKey, Head, PublicKey
 from p2pfed.core.keys import VerifyKeys, key_id
@@ -41,7 +42,6 @@ from p2pfed.core.records import (
     Record,
     Start,
 )
-from p2pfed.core.registers import ClaimEntry
 from p2pfed.core.replica import view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State

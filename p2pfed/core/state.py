@@ -23,6 +23,7 @@ from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Block
+from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry, outcome_of
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, JobState
 from p2pfed.core.matching import MatchInput
@@ -50,14 +51,7 @@ from p2pfed.core.records import (
     Release,
     Start,
 )
-from p2pfed.core.registers import (
-    ClaimEntry,
-    JobEntry,
-    OfferEntry,
-    Registers,
-    in_force,
-    outcome_of,
-)
+from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
 

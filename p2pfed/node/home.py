@@ -12,6 +12,7 @@ here:
 
 from __future__ import annotations
 
+from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId
 from p2pfed.core.lifecycle import (
     ClaimState,
@@ -34,7 +35,6 @@ from p2pfed.core.records import (
     Receipt,
     Release,
 )
-from p2pfed.core.registers import ClaimEntry, JobEntry
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.deadlines import Deadlines

@@ -18,6 +18,7 @@ import hashlib
 from typing import Final
 
 from p2pfed.core.accounting import balance
+from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.lifecycle import (
     ClaimState,
@@ -31,7 +32,6 @@ from p2pfed.core.lifecycle import (
 )
 from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
-from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.state import offer_state, running_of, shape_of
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import StateError

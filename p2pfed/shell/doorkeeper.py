@@ -15,10 +15,10 @@ from pathlib import Path
 import trio
 
 from p2pfed import __version__
+from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.ids import ClaimId, JobId, OfferId, parse_position
 from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.core.records import Offer
-from p2pfed.core.registers import ClaimEntry, JobEntry
 from p2pfed.errors import InputError, StateError
 from p2pfed.execute.interface import Capacity
 from p2pfed.node.events import CancelJob, CloseOffer, Event, OpenOffer, RequestId, SubmitJob

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfed.core.accounting import Standing, balance
+from p2pfed.core.entries import JobEntry
 from p2pfed.core.ids import OfferId
 from p2pfed.core.lifecycle import JobState
 from p2pfed.core.matching import MatchInput, Score
@@ -18,7 +19,7 @@ from p2pfed.core.matching_explain import Explanation as Reasons
 from p2pfed.core.matching_explain import explain
 from p2pfed.core.matching_fit import CAPACITY_CODES, OfferState, fits
 from p2pfed.core.queue import Shape
-from p2pfed.core.registers import JobEntry, Verdict
+from p2pfed.core.registers import Verdict
 from p2pfed.core.state import shape_of
 from p2pfed.node.node import Node
 from p2pfed.shell.door import CompetitorView, Explanation, FitView, ScoreView

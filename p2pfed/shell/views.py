@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from p2pfed.core.accounting import balance
+from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.ids import CentreName, ClaimId, OfferId
 from p2pfed.core.lifecycle import ClaimState, HostPhase, JobState
 from p2pfed.core.matching_fit import capacity_of
 from p2pfed.core.records import Dispute, Outcome, Receipt
-from p2pfed.core.registers import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.units import hlc_ms
 from p2pfed.node.node import Node
 from p2pfed.shell.door import (

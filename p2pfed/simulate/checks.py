@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from p2pfed.core.accounting import balance
+from p2pfed.core.entries import OfferEntry
 from p2pfed.core.ids import CentreName, JobId
 from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers
-from p2pfed.core.registers import OfferEntry
 from p2pfed.node.identity import Federation
 from p2pfed.node.node import Node
 from p2pfed.simulate.scene import Centre, Scene

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.core.blocks import Block
+from p2pfed.core.entries import outcome_of
 from p2pfed.core.ids import CentreName, Position
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
@@ -36,7 +37,6 @@ from p2pfed.core.records import (
     Release,
     Start,
 )
-from p2pfed.core.registers import outcome_of
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, day_of, hlc, hlc_ms
 from p2pfed.errors import InputError

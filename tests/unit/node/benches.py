@@ -11,6 +11,7 @@ from random import Random
 from typing import TypeVar
 
 from p2pfed.core.blocks import Block, decode_block
+from p2pfed.core.entries import ClaimEntry
 from p2pfed.core.ids import CentreName, ClaimId, Head, JobId, OfferId, Position, ViewDigest
 from p2pfed.core.keys import VerifyKeys, key_id
 from p2pfed.core.lifecycle import claim_until, lease_until
@@ -25,7 +26,6 @@ from p2pfed.core.records import (
     Record,
     Start,
 )
-from p2pfed.core.registers import ClaimEntry
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc
 from p2pfed.node.effects import CloseLink, Effect, Reply, StoreBlocks
