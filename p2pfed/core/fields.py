@@ -77,9 +77,10 @@ def text(name: str, valid: Callable[[str], bool]) -> Kind[str]:
         return None
 
     def parse_all(items: Column) -> Column | None:
-        if set(map(type, items)) == {str} and all(parse(item) is not None for item in set(items)):
-            return items
-        return None
+        if set(map(type, items)) != {str}:
+            return None
+        same = dict(zip(items, items, strict=True))
+        return _shared(items, same) if all(parse(item) is not None for item in same) else None
 
     return Kind(name, parse, parse_all, lambda value: value)
 
@@ -94,7 +95,7 @@ def byte_string(name: str, low: int, high: int) -> Kind[bytes]:
         if set(map(type, items)) == {bytes}:
             sizes = set(map(len, items))
             if low <= min(sizes) and max(sizes) <= high:
-                return items
+                return _shared(items, dict(zip(items, items, strict=True)))
         return None
 
     return Kind(name, parse, parse_all, lambda value: value)
@@ -118,6 +119,11 @@ def sequence_of(name: str, kind: Kind[T]) -> Kind[tuple[T, ...]]:
         return _all_or_none(list(map(parse, items)))
 
     return Kind(name, parse, parse_all, lambda value: [kind.dump(element) for element in value])
+
+
+def _shared(items: Column, same: dict[Any, Any]) -> Column:
+    """The column with one object for equal items: a name that stands in all is held once."""
+    return items if len(same) == len(items) else list(map(same.__getitem__, items))
 
 
 def _all_or_none(values: Column) -> Column | None:
@@ -155,14 +161,19 @@ def _parse_all_positions(items: Column) -> list[Position] | None:
     if set(map(type, items)) != {list} or set(map(len, items)) != {4}:
         return None
     centres, epochs, seq_nums, indices = zip(*items, strict=True)
+    if set(map(type, centres)) != {str}:
+        return None
+    names = dict(zip(centres, centres, strict=True))
     if (
-        set(map(type, centres)) == {str}
-        and all(CENTRE_NAME.match(centre) for centre in set(centres))
+        all(map(CENTRE_NAME.match, names))
         and _all_integers(epochs, 0, EPOCH_MAX)
         and _all_integers(seq_nums, 0, SEQ_NUM_MAX)
         and _all_integers(indices, 0, 65535)
     ):
-        return list(Position.each(items))
+        numbers = _shared(seq_nums, dict(zip(seq_nums, seq_nums, strict=True)))
+        return list(
+            Position.each(zip(_shared(centres, names), epochs, numbers, indices, strict=True))
+        )
     return None
 
 
