@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from p2pfed.cli.rules_file import read_rules
 from p2pfed.cli.session import (
     Session,
     config_option,
@@ -64,7 +64,7 @@ def new(cards: tuple[Path, ...], rules: Path | None, name: str, output: Path) ->
     """Draft a charter from the CARDS of all founding centres."""
     refuse_existing(output)
     founders = [parse_card(read_text(path, "the card"), where=str(path)) for path in cards]
-    draft = draft_charter(founders, _rules(rules), name, int(time.time() * 1000))
+    draft = draft_charter(founders, read_rules(rules), name, int(time.time() * 1000))
     write_durable(output, encode_charter(draft), mode=0o644)
     click.echo(f"drafted {output}: federation {name}, id {draft.federation_id.hex()}")
     click.echo("next: every founder runs 'p2pfed charter sign' on it, or on a copy")
@@ -171,18 +171,6 @@ def _tell(found: Charter, path: Path) -> None:
 
 def _load(path: Path) -> Charter:
     return decode_charter(read_bytes(path, "the charter"), where=str(path))
-
-
-def _rules(path: Path | None) -> Rules:
-    if path is None:
-        return Rules()
-    try:
-        return Rules.from_mapping(tomllib.loads(read_text(path, "the rules")))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError("rules-syntax", f"not valid TOML: {error}", where=str(path)) from None
-    except InputError as error:
-        error.where = f"{path}: {error.where}" if error.where else str(path)
-        raise
 
 
 def load_centre_key(config: CentreConfig) -> CentreKey:

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "balance": "p2pfed.cli.federation",
     "ledger": "p2pfed.cli.ledger",
     "demo": "p2pfed.cli.demo",
+    "simulate": "p2pfed.cli.simulate",
 }
 """The module of each command, in the order of the help."""
 

@@ -1,32 +1,40 @@
 """From what happened to each job to the report's values.
 
 Waits count for the jobs that came after the warm-up, because a replay begins with empty machines;
-levels over time and flows count everything. Sums are integers; rounding comes last.
+levels over time and flows count everything. What the figures mean is defined in `workload.metrics`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Final
 
-from p2pfed.simulate.report.curves import Interval, mean_levels, nearest_rank, quantiles, step_of
+from p2pfed.simulate.report.curves import Interval, mean_levels, quantiles, step_of
 from p2pfed.simulate.report.model import (
+    WORLDS,
     Account,
     Activity,
     CentreReport,
     Figures,
     Report,
     SizeClass,
-    way_ppm,
+)
+from p2pfed.simulate.workload.metrics import (
+    SIZE_CLASSES,
+    Summary,
+    counted,
+    quantile,
+    size_classes,
+    span_s,
+    summarise,
+    wait_s,
+    way,
 )
 from p2pfed.simulate.workload.outcome import Outcome
 
 STEPS: Final = 240
 """Parts of the replay that levels are averaged over: what a picture can show."""
-SLOWDOWN_LEAST_MS: Final = 10_000
-"""Shorter run times count as this in the slowdown, or jobs of a second would decide it."""
-SIZES: Final = ((0, 25, "up to 25 %"), (25, 50, "25 to 50 %"), (50, 100, "over 50 %"))
-"""Classes of size, as parts of the home machine: above the first, up to the second."""
 Outcomes = Mapping[str, Outcome]
 
 
@@ -42,54 +50,50 @@ def make_report(
         warmup_s: jobs that came before this are not counted.
     """
     workload = outcomes["isolated"].workload
-    length_s = workload.submit_s[-1] if len(workload) else 0
-    counted = [job for job, submit_s in enumerate(workload.submit_s) if submit_s >= warmup_s]
-    window = (min(warmup_s, length_s), length_s)
-    everywhere = range(len(workload.centres))
-    worlds = {
-        world: _figures(outcome, counted, everywhere, window) for world, outcome in outcomes.items()
+    whole = {w: summarise(outcomes[w], None, warmup_s) for w in WORLDS}
+    worse = {
+        (part.centre, part.label)
+        for part in size_classes(outcomes["isolated"], outcomes["federated"], warmup_s)
+        if part.worse
     }
-    means = [worlds[world].wait_mean_s for world in ("isolated", "federated", "ideal")]
-    slowdowns = [worlds[world].slowdown_mean for world in ("isolated", "federated", "ideal")]
-    capacity_s = sum(workload.procs) * (window[1] - window[0])
-    wasted_s = outcomes["federated"].wasted_s
     return Report(
         title=title,
         options=options,
-        length_s=length_s,
+        length_s=workload.submit_s[-1] if len(workload) else 0,
         warmup_s=warmup_s,
-        worlds=worlds,
-        way_wait_ppm=way_ppm(*means),
-        way_slowdown_ppm=way_ppm(*slowdowns),
-        wasted_ppm=_ppm(sum(wasted_s[job] for job in counted) if wasted_s else 0, capacity_s),
+        worlds={world: _figures(summary) for world, summary in whole.items()},
+        way_wait_ppm=_way_ppm(*(whole[world].mean_wait_s for world in WORLDS)),
+        way_slowdown_ppm=_way_ppm(*(whole[world].slowdown for world in WORLDS)),
+        wasted_ppm=_ppm(whole["federated"].wasted),
         flows=_flows(outcomes["federated"]),
-        centres=tuple(_centre(outcomes, centre, counted, window) for centre in everywhere),
+        centres=tuple(
+            _centre(outcomes, centre, warmup_s, worse) for centre in range(len(workload.centres))
+        ),
     )
 
 
 def _centre(
-    outcomes: Outcomes, centre: int, counted: Sequence[int], window: tuple[int, int]
+    outcomes: Outcomes, centre: int, warmup_s: int, worse: set[tuple[int, str]]
 ) -> CentreReport:
     federated = outcomes["federated"]
     workload = federated.workload
-    own = [job for job in counted if workload.home[job] == centre]
+    own = counted(federated, centre, warmup_s)
+    procs, length_s = workload.procs[centre], workload.submit_s[-1]
+    summaries = {world: summarise(outcomes[world], centre, warmup_s) for world in WORLDS}
+    found = summaries["federated"]
     work_s = sum(workload.run_s[job] * workload.width[job] for job in own)
-    delays_ms = [federated.delayed_ms[job] for job in own] if federated.delayed_ms else []
-    delays_ms = [delay for delay in delays_ms if delay > 0]
     return CentreReport(
         centre=workload.centres[centre],
-        processors=workload.procs[centre],
-        load_ppm=_ppm(work_s, workload.procs[centre] * (window[1] - window[0])),
-        worlds={w: _figures(o, own, [centre], window) for w, o in outcomes.items()},
-        classes=tuple(_classes(outcomes, own, workload.procs[centre])),
-        exported=sum(federated.where[job] != centre for job in own),
-        hosted=sum(
-            federated.where[job] == centre and workload.home[job] != centre for job in counted
-        ),
-        delayed=len(delays_ms),
-        delayed_mean_s=_mean_s(delays_ms),
-        delayed_max_s=max(delays_ms, default=0) / 1_000,
-        preempted=sum(federated.requeues[job] for job in own) if federated.requeues else 0,
+        processors=procs,
+        load_ppm=_ppm(work_s / (procs * span_s(federated, warmup_s))),
+        worlds={world: _figures(summary) for world, summary in summaries.items()},
+        classes=tuple(_classes(outcomes, centre, own, worse)),
+        exported=found.exported,
+        hosted=found.hosted,
+        delayed=found.delayed,
+        delayed_mean_s=round(found.delay_mean_s, 3),
+        delayed_max_s=found.delay_max_s,
+        preempted=found.requeues,
         wasted_s=sum(federated.wasted_s[job] for job in own) if federated.wasted_s else 0,
         accounts=tuple(
             Account(
@@ -98,59 +102,38 @@ def _centre(
             for s in federated.balances
             if s.centre == centre
         ),
-        activity=_activity(outcomes, centre, window[1]),
+        activity=_activity(outcomes, centre, length_s),
         wait_quantiles={
-            w: tuple(ms / 1_000 for ms in quantiles(o.wait_ms[job] for job in own))
-            for w, o in outcomes.items()
+            world: quantiles(wait_s(outcomes[world], job) for job in own) for world in WORLDS
         },
     )
 
 
-def _figures(
-    outcome: Outcome, jobs: Sequence[int], machines: Iterable[int], window: tuple[int, int]
-) -> Figures:
-    """How these jobs fared, and how much of these machines was used."""
-    waits_ms = sorted(outcome.wait_ms[job] for job in jobs)
+def _figures(summary: Summary) -> Figures:
     return Figures(
-        jobs=len(jobs),
-        wait_mean_s=_mean_s(waits_ms),
-        wait_median_s=nearest_rank(waits_ms, 50) / 1_000,
-        wait_p95_s=nearest_rank(waits_ms, 95) / 1_000,
-        slowdown_mean=_slowdown(outcome, jobs),
-        utilisation_ppm=_utilisation_ppm(outcome, set(machines), window),
+        jobs=summary.jobs,
+        wait_mean_s=round(summary.mean_wait_s, 3),
+        wait_median_s=summary.median_wait_s,
+        wait_p95_s=summary.p95_wait_s,
+        slowdown_mean=round(summary.slowdown, 3),
+        utilisation_ppm=_ppm(summary.utilisation),
     )
 
 
-def _slowdown(outcome: Outcome, jobs: Sequence[int]) -> float:
-    """Mean bounded slowdown; the run time is the one at home, so that machines compare."""
-    total = 0.0
-    for job in jobs:
-        run_ms = outcome.workload.run_s[job] * 1_000
-        total += max(1.0, (outcome.wait_ms[job] + run_ms) / max(run_ms, SLOWDOWN_LEAST_MS))
-    return round(total / len(jobs), 3) if jobs else 0.0
-
-
-def _utilisation_ppm(outcome: Outcome, machines: set[int], window: tuple[int, int]) -> int:
-    begin_ms, end_ms = window[0] * 1_000, window[1] * 1_000
-    workload = outcome.workload
-    used_ms = 0
-    for job, where in enumerate(outcome.where):
-        if where in machines:
-            lasted_ms = min(outcome.end_ms[job], end_ms) - max(outcome.start_ms[job], begin_ms)
-            used_ms += max(0, lasted_ms) * workload.width[job]
-    return _ppm(used_ms, sum(workload.procs[m] for m in machines) * (end_ms - begin_ms))
-
-
-def _classes(outcomes: Outcomes, own: Sequence[int], processors: int) -> Iterable[SizeClass]:
-    width = outcomes["isolated"].workload.width
-    for above, upto, name in SIZES:
-        jobs = [j for j in own if above * processors < width[j] * 100 <= upto * processors]
-        waits_ms = {w: sorted(o.wait_ms[job] for job in jobs) for w, o in outcomes.items()}
+def _classes(
+    outcomes: Outcomes, centre: int, own: Sequence[int], worse: set[tuple[int, str]]
+) -> Iterable[SizeClass]:
+    workload = outcomes["isolated"].workload
+    processors = workload.procs[centre]
+    for name, above, upto in SIZE_CLASSES:
+        jobs = [j for j in own if above * processors < workload.width[j] <= upto * processors]
+        waits = {w: sorted(wait_s(o, job) for job in jobs) for w, o in outcomes.items()}
         yield SizeClass(
             name=name,
             jobs=len(jobs),
-            wait_mean_s={w: _mean_s(waits) for w, waits in waits_ms.items()},
-            wait_p95_s={w: nearest_rank(waits, 95) / 1_000 for w, waits in waits_ms.items()},
+            wait_mean_s={w: round(fmean(v), 3) if v else 0.0 for w, v in waits.items()},
+            wait_p95_s={w: quantile(v, 0.95) for w, v in waits.items()},
+            worse=(centre, name) in worse,
         )
 
 
@@ -200,10 +183,10 @@ def _flows(outcome: Outcome) -> dict[str, dict[str, int]]:
     return found
 
 
-def _mean_s(values_ms: Sequence[int]) -> float:
-    """The mean in seconds, rounded down to the millisecond."""
-    return sum(values_ms) // len(values_ms) / 1_000 if values_ms else 0.0
+def _ppm(part: float) -> int:
+    return round(part * 1_000_000)
 
 
-def _ppm(part: int, whole: int) -> int:
-    return part * 1_000_000 // whole if whole > 0 else 0
+def _way_ppm(isolated: float, federated: float, ideal: float) -> int | None:
+    part = way(isolated, federated, ideal)
+    return None if part is None else _ppm(part)

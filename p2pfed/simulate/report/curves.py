@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 
 from p2pfed.simulate.report.model import QUANTILES
@@ -11,20 +11,7 @@ Interval = tuple[int, int, int]
 """Beginning, end (excluded) and amount: processors in use or asked for meanwhile."""
 
 
-def nearest_rank(ordered: Sequence[int], percent: int) -> int:
-    """The least value that at least `percent` of all do not exceed; 0 if there are none.
-
-    Args:
-        ordered: ascending.
-        percent: 0 to 100.
-    """
-    if not ordered:
-        return 0
-    rank = -(-len(ordered) * percent // 100)
-    return ordered[max(0, rank - 1)]
-
-
-def quantiles(values: Iterable[int]) -> tuple[int, ...]:
+def quantiles(values: Iterable[float]) -> tuple[float, ...]:
     """The `QUANTILES` + 1 values at equal steps from the least to the greatest; none of none."""
     ordered = sorted(values)
     if not ordered:

@@ -7,11 +7,11 @@ tables below say why. Each picture can be saved as an SVG file of its own.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from p2pfed.simulate.report.model import WORLDS, CentreReport, Report
+from p2pfed.simulate.report.model import WORLDS, Report
 from p2pfed.simulate.report.plots import (
     NAMES,
     draw_balances,
@@ -22,7 +22,7 @@ from p2pfed.simulate.report.plots import (
     draw_waits,
 )
 from p2pfed.simulate.report.svg import HOUR_S, duration
-from p2pfed.simulate.report.wording import percent, verdict
+from p2pfed.simulate.report.wording import losers_of, percent, verdict
 
 _STYLE: Final = """
 :root{color-scheme:light}*{box-sizing:border-box}
@@ -50,9 +50,17 @@ dt{color:#5d6b79}dd{margin:0;overflow-wrap:anywhere}
 
 _USE: Final = """<p>Guests run on processors that stood idle. Where the rust line lies above the
 dark blue area, the centre's own jobs ran elsewhere at that time.</p>"""
-_PRICE: Final = """<p>Single jobs may begin later than they would alone even where nobody stands in
-their way, because a queue with backfill is chaotic; classes of jobs show what users would
-notice.</p>"""
+SIZE_NAMES: Final = {
+    "narrow": "up to 25 % of the machine",
+    "medium": "up to 50 %",
+    "wide": "over 50 %",
+}
+_DELAYS: Final = """<p>Jobs at the head of their own centre's queue that would have begun but for
+guests, and for how long:</p>"""
+_PRICE: Final = """<p>What users would notice, by the size of their jobs. Single jobs may begin later
+than they would alone even where nobody stands in their way: a queue with backfill is chaotic.
+Clearly worse means that the 95 % wait is longer by more than 15 minutes and 10 %, in a class of at
+least 20 jobs.</p>"""
 
 
 def render_page(report: Report) -> str:
@@ -63,34 +71,41 @@ def render_page(report: Report) -> str:
         f'<p class="lead">{escape(verdict(report))}</p>',
         f'<p class="muted">{escape(report.title)}</p>',
         _tiles(report),
-        _figure(report, draw_waits, "waiting-times"),
+        figure(draw_waits(report), "waiting-times"),
         _centre_table(report),
-        _figure(report, draw_distributions, "distributions"),
+        figure(draw_distributions(report), "distributions"),
         "<h2>Use of the machines</h2>",
         _USE,
-        _figure(report, draw_utilisation, "utilisation"),
-        _figure(report, draw_queues, "queues"),
+        figure(draw_utilisation(report), "utilisation"),
+        figure(draw_queues(report), "queues"),
         "<h2>Give and take</h2>",
-        _figure(report, draw_balances, "balances"),
-        _figure(report, draw_flows, "flows"),
+        figure(draw_balances(report), "balances"),
+        figure(draw_flows(report), "flows"),
         _account_table(report),
         "<h2>Did anybody pay for it?</h2>",
+        _DELAYS,
+        _delay_table(report),
         _PRICE,
         _class_table(report),
         "<h2>What was replayed</h2>",
         _options(report),
     ]
+    return wrap(f"{title} {report.title}", "".join(parts))
+
+
+def wrap(title: str, body: str) -> str:
+    """A whole HTML page around its content."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title} {escape(report.title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
 def _tiles(report: Report) -> str:
     alone, federated = report.worlds["isolated"], report.worlds["federated"]
-    worse = [c.centre for c in report.centres if _is_worse(c)]
+    worse = [c.centre for c in losers_of(report)]
     gain = 1 - federated.wait_mean_s / alone.wait_mean_s if alone.wait_mean_s else 0.0
     tiles = [
         (
@@ -116,12 +131,8 @@ def _tiles(report: Report) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def _is_worse(centre: CentreReport) -> bool:
-    return centre.worlds["federated"].wait_mean_s > centre.worlds["isolated"].wait_mean_s
-
-
-def _figure(report: Report, draw: Callable[[Report], str], name: str) -> str:
-    svg = draw(report)
+def figure(svg: str, name: str) -> str:
+    """A picture in its frame, with a link that saves it as `name`.svg."""
     data = base64.b64encode(svg.encode()).decode()
     link = f'<a download="{name}.svg" href="data:image/svg+xml;base64,{data}">save this picture</a>'
     return f"<figure>{svg}<figcaption>{link}</figcaption></figure>"
@@ -131,7 +142,7 @@ Cell = tuple[str, str]
 """Text and class of a table's cell."""
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], last: str = "") -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], last: str = "") -> str:
     """A table; `last` is the class of its last row."""
     lines = []
     for row in rows:
@@ -147,7 +158,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Cell | str]], last: s
 
 def _centre_table(report: Report) -> str:
     columns = ("centre", "jobs", "mean wait alone", "federated", "change", "95 % wait alone",
-               "federated", "slowdown alone", "federated", "use alone", "federated")  # fmt: skip
+               "federated", "slowdown alone", "federated", "change")  # fmt: skip
     rows = [(c.centre, c.worlds) for c in report.centres]
     rows.append(("all", report.worlds))
     lines = []
@@ -164,11 +175,10 @@ def _centre_table(report: Report) -> str:
                 duration(federated.wait_p95_s),
                 f"{alone.slowdown_mean:.1f}",
                 f"{federated.slowdown_mean:.1f}",
-                percent(alone.utilisation_ppm),
-                percent(federated.utilisation_ppm),
+                change(alone.slowdown_mean, federated.slowdown_mean),
             )
         )
-    return _table(columns, lines, last="all")
+    return table(columns, lines, last="all")
 
 
 def change(before: float, after: float) -> Cell:
@@ -181,14 +191,16 @@ def change(before: float, after: float) -> Cell:
 
 
 def _account_table(report: Report) -> str:
-    columns = ("centre", "jobs sent out", "jobs hosted", "contribution", "usage", "balance",
-               "runs cut short", "work lost")  # fmt: skip
+    columns = ("centre", "use alone", "federated", "jobs sent out", "jobs hosted", "given", "taken",
+               "balance", "runs cut short", "work lost")  # fmt: skip
     lines = []
     for centre in report.centres:
         last = centre.accounts[-1] if centre.accounts else None
         lines.append(
             (
                 centre.centre,
+                percent(centre.worlds["isolated"].utilisation_ppm),
+                percent(centre.worlds["federated"].utilisation_ppm),
                 f"{centre.exported:,}",
                 f"{centre.hosted:,}",
                 f"{last.contribution // HOUR_S:,} core-h" if last else "–",
@@ -198,22 +210,39 @@ def _account_table(report: Report) -> str:
                 f"{centre.wasted_s // HOUR_S:,} core-h",
             )
         )
-    return _table(columns, lines)
+    return table(columns, lines)
+
+
+def _delay_table(report: Report) -> str:
+    columns = ("centre", "own jobs", "held up by guests", "on average", "at most")
+    return table(
+        columns,
+        (
+            (
+                centre.centre,
+                f"{centre.worlds['federated'].jobs:,}",
+                f"{centre.delayed:,}",
+                duration(centre.delayed_mean_s) if centre.delayed else "–",
+                duration(centre.delayed_max_s) if centre.delayed else "–",
+            )
+            for centre in report.centres
+        ),
+    )
 
 
 def _class_table(report: Report) -> str:
     columns = ("centre", "size of job", "jobs", "mean wait alone", "federated", "change",
-               "95 % wait alone", "federated", "change")  # fmt: skip
-    lines = []
+               "95 % wait alone", "federated", "change", "clearly worse")  # fmt: skip
+    lines: list[list[Cell | str]] = []
     for centre in report.centres:
         for part in centre.classes:
             if not part.jobs:
                 continue
             mean, tail = part.wait_mean_s, part.wait_p95_s
             lines.append(
-                (
+                [
                     centre.centre,
-                    part.name,
+                    SIZE_NAMES[part.name],
                     f"{part.jobs:,}",
                     duration(mean["isolated"]),
                     duration(mean["federated"]),
@@ -221,9 +250,10 @@ def _class_table(report: Report) -> str:
                     duration(tail["isolated"]),
                     duration(tail["federated"]),
                     change(tail["isolated"], tail["federated"]),
-                )
+                    ("yes", "bad") if part.worse else "no",
+                ]
             )
-    return _table(columns, lines)
+    return table(columns, lines)
 
 
 def _options(report: Report) -> str:

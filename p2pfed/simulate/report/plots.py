@@ -106,13 +106,13 @@ def draw_distributions(report: Report) -> str:
     columns, across, down = _grid(len(centres))
     rows = -(-len(centres) // columns) if centres else 0
     height = _HEAD + 10 + rows * down
-    high = max((q[-1] for c in centres for q in c.wait_quantiles.values() if q), default=10)
-    ticks = [t for t in LOG_DURATIONS if t[0] <= max(high, 600)]
+    high = max((q[-1] for c in centres for q in c.wait_quantiles.values() if q), default=60)
+    ticks = [t for t in LOG_DURATIONS if t[0] <= max(high, 3_600)]
     panels = []
     for index, centre in enumerate(centres):
         left = 48 + index % columns * across
         top = _HEAD + 58 + index // columns * down
-        x = Log(10, max(high, 601), left, left + across - 70)
+        x = Log(60, max(high, 3_601), left, left + across - 70)
         y = Linear(0, 1, top + down - 88, top)
         shares: list[Tick] = [(v / 4, f"{v * 25} %") for v in range(5)]
         some = ticks if columns < 3 else ticks[::2]
@@ -136,9 +136,9 @@ def _distribution(panel: Panel, centre: CentreReport) -> str:
         values = centre.wait_quantiles.get(world, ())
         if not values:
             continue
-        points = [(max(10.0, wait), share / QUANTILES) for share, wait in enumerate(values)]
-        began = next((s for w, s in reversed(points) if w <= 10.0), 0.0)
-        points = [(10.0, began), *(p for p in points if p[0] > 10.0), (panel.x.high, 1.0)]
+        points = [(max(60.0, wait), share / QUANTILES) for share, wait in enumerate(values)]
+        began = next((s for w, s in reversed(points) if w <= 60.0), 0.0)
+        points = [(60.0, began), *(p for p in points if p[0] > 60.0), (panel.x.high, 1.0)]
         dash = DASH if world == "ideal" else ""
         lines.append(panel.line(points, COLOURS[world], width=2.4 if not dash else 1.6, dash=dash))
     return "".join(lines)
@@ -330,3 +330,35 @@ def _tint(part: float) -> str:
     return "#" + "".join(
         f"{round(a + (b - a) * depth):02x}" for a, b in zip(low, high, strict=True)
     )
+
+
+def draw_variants(variants: Sequence[tuple[str, Report]]) -> str:
+    """Mean wait of all jobs, one row for each variant: alone, federated, one common queue."""
+    left, tall = 300, 34
+    high = max((f.wait_mean_s for _, r in variants for f in r.worlds.values()), default=0.0) or 1.0
+    height = _HEAD + 60 + len(variants) * tall
+    panel = Panel(
+        x=Linear(0, high * 1.02, left, _WIDTH - 90),
+        y=Linear(0, 1, height - 34, _HEAD + 24),
+        x_ticks=duration_ticks(high),
+        y_ticks=(),
+    )
+    marks = []
+    for index, (name, report) in enumerate(variants):
+        middle = _HEAD + 40 + index * tall
+        cut = name if len(name) <= 44 else f"…{name[-43:]}"
+        marks.append(label(left - 14, middle + 4, cut, size=12, fill=INK, anchor="end"))
+        marks.append(rule(left, middle, _WIDTH - 90, middle))
+        for world in ("isolated", "ideal", "federated"):
+            wait_s = report.worlds[world].wait_mean_s
+            dot = element("circle", cx=panel.x(wait_s), cy=middle, r=6.5, fill=COLOURS[world])
+            marks.append(titled(dot, f"{name}, {NAMES[world]}: {duration(wait_s)}"))
+        federated = report.worlds["federated"].wait_mean_s
+        text = duration(federated)
+        marks.append(label(_WIDTH - 80, middle + 4, text, size=12, fill=INK, weight="650"))
+    body = (
+        heading("Mean waiting time of all jobs", "one row for each variant; further left is better")
+        + legend(left, _HEAD + 12, [(NAMES[world], colour) for world, colour in COLOURS.items()])
+        + panel.draw("".join(marks))
+    )
+    return picture(_WIDTH, height, body, "Mean waiting time by variant")

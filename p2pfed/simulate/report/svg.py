@@ -202,14 +202,14 @@ def duration_ticks(high_s: float, count: int = 5) -> list[Tick]:
 
 
 LOG_DURATIONS: Final[tuple[Tick, ...]] = (
-    (10, "10 s"),
     (60, "1 min"),
     (600, "10 min"),
     (3_600, "1 h"),
     (21_600, "6 h"),
     (86_400, "1 d"),
-    (604_800, "1 w"),
-    (2_419_200, "4 w"),
+    (345_600, "4 d"),
+    (1_209_600, "2 w"),
+    (4_838_400, "8 w"),
 )
 """Ticks of a logarithmic axis of durations."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfed.simulate.report.model import Report
+from p2pfed.simulate.report.model import CentreReport, Report
 from p2pfed.simulate.report.svg import duration
 
 
@@ -35,12 +35,20 @@ def verdict(report: Report) -> str:
     return f"{first} {_losers(report)}"
 
 
+def losers_of(report: Report) -> tuple[CentreReport, ...]:
+    """The centres whose own jobs wait longer federated than alone, on average."""
+    return tuple(
+        c
+        for c in report.centres
+        if c.worlds["federated"].wait_mean_s > c.worlds["isolated"].wait_mean_s
+    )
+
+
 def _losers(report: Report) -> str:
     losers = [
         f"{c.centre} ({duration(c.worlds['federated'].wait_mean_s)} instead of"
         f" {duration(c.worlds['isolated'].wait_mean_s)})"
-        for c in report.centres
-        if c.worlds["federated"].wait_mean_s > c.worlds["isolated"].wait_mean_s
+        for c in losers_of(report)
     ]
     if not losers:
         return "At no centre would its own users have waited longer."
