@@ -17,24 +17,19 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from p2pfed.core.accounting import balance
-from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
+from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.lifecycle import (
     ClaimState,
     HostPhase,
     accept_until,
     begin_before,
-    claim_until,
     kill_at,
     lease_until,
-    may_accept,
 )
-from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
-from p2pfed.core.state import offer_state, running_of, shape_of
-from p2pfed.core.units import hlc_ms
 from p2pfed.errors import StateError
+from p2pfed.node.court import Court
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import (
     WARNING,
@@ -57,7 +52,7 @@ from p2pfed.node.events import (
     ResultAsked,
 )
 from p2pfed.node.ledger import Ledger
-from p2pfed.node.rounds import Match, Rounds
+from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 
@@ -86,12 +81,11 @@ class Host:
         policy: AdmissionPolicy,
     ) -> None:
         self._ledger = ledger
-        self._rounds = rounds
+        self._court = Court(ledger, rounds)
         self._deadlines = deadlines
         self._trust = trust
         self._rules = ledger.federation.rules
         self.policy = policy
-        self._holding: dict[OfferId, set[ClaimId]] = {}
         self._fetching: set[ClaimId] = set()
         self._fetched: set[ClaimId] = set()
         self._named: set[ClaimId] = set()
@@ -122,22 +116,11 @@ class Host:
                 self._run(entry, job, turn)
             case _:
                 self._let_go(entry, turn)
-        self._book(entry)
-
-    def _book(self, entry: ClaimEntry) -> None:
-        """Keeps our own books: what of an offer we promised, by our own word alone."""
-        if entry.claim is None:
-            return
-        phase, state = entry.host_side.phase, entry.state
-        holds = phase is HostPhase.STARTED or (
-            phase is HostPhase.ACCEPTED and state in (ClaimState.ACCEPTED, ClaimState.LEASED)
-        )
-        held = self._holding.setdefault(OfferId(entry.claim.offer_id), set())
-        (held.add if holds else held.discard)(entry.claim_id)
+        self._court.book(entry)
 
     def _write(self, record: Record, entry: ClaimEntry, turn: Turn) -> None:
         self._ledger.write(record, turn.now_ms)
-        self._book(entry)
+        self._court.book(entry)
 
     def _close(self, entry: ClaimEntry, reason: str, turn: Turn) -> None:
         if self._trust.careful(turn.now_ms):
@@ -152,125 +135,13 @@ class Host:
         if self._trust.careful(turn.now_ms):
             self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
             return
-        offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
-        reason = self._refusal(entry, claim, job, offer, turn.now_ms)
-        if reason is not None or offer is None:
-            self._close(entry, reason or "offer-closed", turn)
-            return
-        verdict = self._rounds.judge(claim)
-        if verdict is Match.NOT_YET:
-            self._judge_later(entry, claim, self._rounds.due_ms(), turn)
-        elif verdict is Match.NOT_OURS:
-            self._close(entry, "unjustified", turn)
-        elif not covers(self._free(offer), amount_of(job.job)):
-            self._close(entry, "no-capacity", turn)
-        elif verdict is Match.OURS or self._harmless(entry, claim, job, offer, turn):
+        ruling = self._court.rule(entry, claim, job, self.policy, turn.now_ms)
+        if ruling.close is not None:
+            self._close(entry, ruling.close, turn)
+        elif ruling.look_again_ms is not None:
+            self._deadlines.at(ruling.look_again_ms, entry.claim_id)
+        else:
             self._accept(entry, claim, turn)
-
-    def _refusal(
-        self,
-        entry: ClaimEntry,
-        claim: Claim,
-        job: JobEntry,
-        offer: OfferEntry | None,
-        now_ms: int,
-    ) -> str | None:
-        """Why the claim is closed whatever the view says; None if nothing speaks against it."""
-        others = [c for c in job.claims if c != entry.claim_id]
-        if offer is None or offer.closed or claim.offer_id.epoch != self._ledger.me.epoch:
-            return "offer-closed"
-        if job.cancelled:
-            return "cancelled"
-        if not may_accept(now_ms, claim.claim_until_ms, self._rules):
-            return "expired"
-        if claim.rules_version != self._ledger.federation.rules_version:
-            return "rules-version"
-        if self._oversteps(entry, claim, offer):
-            return "unjustified"
-        if any(not self._ledger.live.claims[c].over for c in others):
-            return "unjustified"
-        if job.job.walltime_s > self._rules.walltime_max_s:
-            return "constraint"
-        if self.policy.paused:
-            return "paused"
-        if entry.home in self.policy.deny_centres or job.job.work_class in self.policy.deny_classes:
-            return "policy"
-        return None
-
-    def _oversteps(self, entry: ClaimEntry, claim: Claim, offer: OfferEntry) -> bool:
-        """True if the home may not claim at all, or claims for longer than the rules allow.
-
-        An accept would hold our capacity for as long as the claim says.
-        """
-        wait_ms = claim.claim_until_ms - hlc_ms(entry.claimed)
-        longest_ms = claim_until(0, self._rules, may_ask=offer.terms.may_ask)
-        return wait_ms > longest_ms or entry.home in self._ledger.live.suspended
-
-    def _judge_later(self, entry: ClaimEntry, claim: Claim, when_ms: int, turn: Turn) -> None:
-        last_ms = claim.claim_until_ms - self._rules.clock_error_ms
-        self._deadlines.at(max(turn.now_ms + 1, min(when_ms, last_ms)), entry.claim_id)
-
-    def _harmless(
-        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, turn: Turn
-    ) -> bool:
-        """True if a claim from another view fits, and takes nothing from a match of our own view.
-
-        It then waits its turn: a match's priority lasts `claim_wait_ms`.
-        """
-        if self._breaks_terms(entry, claim, job, offer, turn.now_ms):
-            self._close(entry, "unjustified", turn)
-            return False
-        free = self._free(offer)
-        for wanted in self._rounds.wanted(offer.offer_id, turn.now_ms):
-            other = self._ledger.live.jobs[wanted]
-            if wanted != job.job_id and not self._has_place(other):
-                free = _less(free, amount_of(other.job))
-        if covers(free, amount_of(job.job)):
-            return True
-        self._judge_later(entry, claim, turn.now_ms + self._rules.round_ms, turn)
-        return False
-
-    def _breaks_terms(
-        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, now_ms: int
-    ) -> bool:
-        """True if the pair breaks a constraint that waiting would not mend.
-
-        Judged at the claim's own round, as its home did, but at none that is long over; without
-        what the claim itself commits, and with what our own accepts hold.
-        """
-        state = self._ledger.view.state
-        oldest_ms = entry.changed_ms - self._rules.claim_wait_ms
-        cut_ms = min(now_ms, max(claim.round * self._rules.round_ms, oldest_ms))
-        standing = state.standing(entry.home, self._ledger.view.cut_ms)
-        home_balance = balance(standing, -state.committed_for(entry.claim_id))
-        used = state.class_used(job.job_id) or job.job.work_class
-        verdict = self._ledger.live.judge(job)
-        shape = shape_of(job.job_id, job.job, used, verdict.declined)
-        live, held = self._ledger.live, {}
-        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
-            other = live.job_of(claim_id)
-            if other is not None:
-                held[claim_id] = running_of(live.claims[claim_id], other.job, self._rules)
-        codes = fits(shape, offer_state(offer, held), cut_ms, home_balance, self._rules)
-        return any(code not in CAPACITY_CODES for code in codes)
-
-    def _has_place(self, job: JobEntry) -> bool:
-        """True if our own books already hold a claim of the job, or it needs none any more."""
-        verdict = self._ledger.live.judge(job)
-        if verdict.state.final or job.cancelled:
-            return True
-        if verdict.live is None:
-            return False
-        return self._ledger.live.claims[verdict.live].host_side.phase is not HostPhase.SILENT
-
-    def _free(self, offer: OfferEntry) -> Amount:
-        """What our own accepts to date leave of an offer."""
-        free = capacity_of(offer.terms, offer.nodes)
-        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
-            job = self._ledger.live.job_of(claim_id)
-            if job is not None:
-                free = _less(free, amount_of(job.job))
-        return free
 
     def _accept(self, entry: ClaimEntry, claim: Claim, turn: Turn) -> None:
         until_ms = accept_until(claim.claim_until_ms, self._rules)
@@ -412,7 +283,7 @@ class Host:
         Never submits again: nobody knows how far the submission came.
         """
         job = self._ledger.live.job_of(entry.claim_id)
-        self._book(entry)
+        self._court.book(entry)
         phase = entry.host_side.phase
         if phase is HostPhase.STARTED or (phase is HostPhase.ENDED and entry.settlement is None):
             self._submitted.add(entry.claim_id)
@@ -517,7 +388,3 @@ class Host:
         self._named.discard(entry.claim_id)
         self._cancelled.discard(entry.claim_id)
         self._vanished.discard(entry.claim_id)
-
-
-def _less(free: Amount, taken: Amount) -> Amount:
-    return Amount(*(f - t for f, t in zip(free, taken, strict=True)))

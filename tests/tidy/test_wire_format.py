@@ -22,7 +22,7 @@ from p2pfed.core.limits import (
 )
 from p2pfed.core.records import RECORD_TYPES
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGE, CDDL = REFERENCE / "wire-format.md", REFERENCE / "wire-format.cddl"
 MARKS = {
     PAGE: ("<!-- records: written by", "<!-- end of records -->"),

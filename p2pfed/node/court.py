@@ -1,0 +1,185 @@
+"""May a claim come? Judged by our own books, our own match, and our policy, in this order.
+
+Our books hold what we promised by our own word alone: accepts and starts. In every case a claim
+must fit what they leave. With an equal view digest the pair must be in our own matching; with
+another view it is accepted if it does no harm: the offer is open, the constraints hold, and no job
+of our own matching wants the capacity. That priority lasts until `claim_wait_ms`; then it is first
+come, first served. The ruling is a value: `p2pfed.node.host` writes what follows from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfed.core.accounting import balance
+from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
+from p2pfed.core.ids import ClaimId, OfferId
+from p2pfed.core.lifecycle import ClaimState, HostPhase, claim_until, may_accept
+from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
+from p2pfed.core.records import Claim
+from p2pfed.core.state import offer_state, running_of, shape_of
+from p2pfed.core.units import hlc_ms
+from p2pfed.node.events import AdmissionPolicy
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.rounds import Match, Rounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """Accept (neither is set), close for a reason, or look again at a time."""
+
+    close: str | None = None
+    look_again_ms: int | None = None
+
+
+ACCEPT = Ruling()
+
+
+class Court:
+    """Rules on claims on our offers, and keeps the books that it rules by."""
+
+    def __init__(self, ledger: Ledger, rounds: Rounds) -> None:
+        self._ledger = ledger
+        self._rounds = rounds
+        self._rules = ledger.federation.rules
+        self._holding: dict[OfferId, set[ClaimId]] = {}
+
+    def book(self, entry: ClaimEntry) -> None:
+        """Keeps our own books: what of an offer we promised, by our own word alone."""
+        if entry.claim is None:
+            return
+        phase, state = entry.host_side.phase, entry.state
+        holds = phase is HostPhase.STARTED or (
+            phase is HostPhase.ACCEPTED and state in (ClaimState.ACCEPTED, ClaimState.LEASED)
+        )
+        held = self._holding.setdefault(OfferId(entry.claim.offer_id), set())
+        (held.add if holds else held.discard)(entry.claim_id)
+
+    def rule(
+        self, entry: ClaimEntry, claim: Claim, job: JobEntry, policy: AdmissionPolicy, now_ms: int
+    ) -> Ruling:
+        """What to do about a claim that nobody has answered yet."""
+        offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
+        reason = self._refusal(entry, claim, job, offer, policy, now_ms)
+        if reason is not None or offer is None:
+            return Ruling(close=reason or "offer-closed")
+        match self._rounds.judge(claim):
+            case Match.NOT_YET:
+                return self._later(claim, self._rounds.due_ms(), now_ms)
+            case Match.NOT_OURS:
+                return Ruling(close="unjustified")
+            case verdict:
+                if not covers(self._free(offer), amount_of(job.job)):
+                    return Ruling(close="no-capacity")
+                if verdict is Match.OURS:
+                    return ACCEPT
+                return self._rule_other_view(entry, claim, job, offer, now_ms)
+
+    def _later(self, claim: Claim, when_ms: int, now_ms: int) -> Ruling:
+        """Looks again then, or when the claim is over if that comes first."""
+        last_ms = claim.claim_until_ms - self._rules.clock_error_ms
+        return Ruling(look_again_ms=max(now_ms + 1, min(when_ms, last_ms)))
+
+    def _refusal(
+        self,
+        entry: ClaimEntry,
+        claim: Claim,
+        job: JobEntry,
+        offer: OfferEntry | None,
+        policy: AdmissionPolicy,
+        now_ms: int,
+    ) -> str | None:
+        """Why the claim is closed whatever the view says; None if nothing speaks against it."""
+        others = [c for c in job.claims if c != entry.claim_id]
+        if offer is None or offer.closed or claim.offer_id.epoch != self._ledger.me.epoch:
+            return "offer-closed"
+        if job.cancelled:
+            return "cancelled"
+        if not may_accept(now_ms, claim.claim_until_ms, self._rules):
+            return "expired"
+        if claim.rules_version != self._ledger.federation.rules_version:
+            return "rules-version"
+        if self._oversteps(entry, claim, offer):
+            return "unjustified"
+        if any(not self._ledger.live.claims[c].over for c in others):
+            return "unjustified"
+        if job.job.walltime_s > self._rules.walltime_max_s:
+            return "constraint"
+        if policy.paused:
+            return "paused"
+        if entry.home in policy.deny_centres or job.job.work_class in policy.deny_classes:
+            return "policy"
+        return None
+
+    def _oversteps(self, entry: ClaimEntry, claim: Claim, offer: OfferEntry) -> bool:
+        """True if the home may not claim at all, or claims for longer than the rules allow.
+
+        An accept would hold our capacity for as long as the claim says.
+        """
+        wait_ms = claim.claim_until_ms - hlc_ms(entry.claimed)
+        longest_ms = claim_until(0, self._rules, may_ask=offer.terms.may_ask)
+        return wait_ms > longest_ms or entry.home in self._ledger.live.suspended
+
+    def _rule_other_view(
+        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, now_ms: int
+    ) -> Ruling:
+        """A claim from another view may come if it fits and takes nothing from our own match.
+
+        Else it waits its turn: a match's priority lasts `claim_wait_ms`.
+        """
+        if self._breaks_terms(entry, claim, job, offer, now_ms):
+            return Ruling(close="unjustified")
+        free = self._free(offer)
+        for wanted in self._rounds.wanted(offer.offer_id, now_ms):
+            other = self._ledger.live.jobs[wanted]
+            if wanted != job.job_id and not self._has_place(other):
+                free = _less(free, amount_of(other.job))
+        if covers(free, amount_of(job.job)):
+            return ACCEPT
+        return self._later(claim, now_ms + self._rules.round_ms, now_ms)
+
+    def _breaks_terms(
+        self, entry: ClaimEntry, claim: Claim, job: JobEntry, offer: OfferEntry, now_ms: int
+    ) -> bool:
+        """True if the pair breaks a constraint that waiting would not mend.
+
+        Judged at the claim's own round, as its home did, but at none that is long over; without
+        what the claim itself commits, and with what our own accepts hold.
+        """
+        state = self._ledger.view.state
+        oldest_ms = entry.changed_ms - self._rules.claim_wait_ms
+        cut_ms = min(now_ms, max(claim.round * self._rules.round_ms, oldest_ms))
+        standing = state.standing(entry.home, self._ledger.view.cut_ms)
+        home_balance = balance(standing, -state.committed_for(entry.claim_id))
+        used = state.class_used(job.job_id) or job.job.work_class
+        verdict = self._ledger.live.judge(job)
+        shape = shape_of(job.job_id, job.job, used, verdict.declined)
+        live, held = self._ledger.live, {}
+        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
+            other = live.job_of(claim_id)
+            if other is not None:
+                held[claim_id] = running_of(live.claims[claim_id], other.job, self._rules)
+        codes = fits(shape, offer_state(offer, held), cut_ms, home_balance, self._rules)
+        return any(code not in CAPACITY_CODES for code in codes)
+
+    def _has_place(self, job: JobEntry) -> bool:
+        """True if our own books already hold a claim of the job, or it needs none any more."""
+        verdict = self._ledger.live.judge(job)
+        if verdict.state.final or job.cancelled:
+            return True
+        if verdict.live is None:
+            return False
+        return self._ledger.live.claims[verdict.live].host_side.phase is not HostPhase.SILENT
+
+    def _free(self, offer: OfferEntry) -> Amount:
+        """What our own accepts to date leave of an offer."""
+        free = capacity_of(offer.terms, offer.nodes)
+        for claim_id in sorted(self._holding.get(offer.offer_id, ())):
+            job = self._ledger.live.job_of(claim_id)
+            if job is not None:
+                free = _less(free, amount_of(job.job))
+        return free
+
+
+def _less(free: Amount, taken: Amount) -> Amount:
+    return Amount(*(f - t for f, t in zip(free, taken, strict=True)))
