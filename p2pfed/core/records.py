@@ -387,11 +387,11 @@ def decode_columns(
         return None
     if not keys_checked and set(map(type, chain.from_iterable(maps))) != {int}:
         return None
-    likes = list(zip(numbers, map(tuple, maps), strict=True))
-    if likes.count(likes[0]) == len(likes):
-        return _decode_alike(likes[0], maps)
+    keys = list(map(tuple, maps))
+    if numbers.count(numbers[0]) == len(maps) and keys.count(keys[0]) == len(maps):
+        return _decode_alike((numbers[0], keys[0]), maps)
     groups: dict[_Likeness, list[int]] = {}
-    for index, like in enumerate(likes):
+    for index, like in enumerate(zip(numbers, keys, strict=True)):
         groups.setdefault(like, []).append(index)
     found: list[Any] = [None] * len(maps)
     for like, indices in groups.items():
