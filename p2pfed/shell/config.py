@@ -30,6 +30,7 @@ from p2pfed.shell.sections import (
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
+    SlurmConfig,
     TopConfig,
 )
 
@@ -61,6 +62,7 @@ class CentreConfig:
     key: KeyConfig
     control: ControlConfig
     executor: ExecutorConfig
+    slurm: SlurmConfig
     offers: tuple[OfferTemplate, ...]
     admission: AdmissionConfig
     logging: LoggingConfig
@@ -177,11 +179,13 @@ def parse_config(text: str, path: Path) -> CentreConfig:
         key=cast(KeyConfig, read["key"]),
         control=cast(ControlConfig, read["control"]),
         executor=cast(ExecutorConfig, read["executor"]),
+        slurm=cast(SlurmConfig, read["slurm"]),
         offers=_read_offers(items, source),
         admission=cast(AdmissionConfig, read["admission"]),
         logging=cast(LoggingConfig, read["logging"]),
     )
     _check_paths(config, top, source)
+    _check_slurm(config, source)
     _check_offers(config, source)
     return config
 
@@ -260,6 +264,19 @@ def _check_paths(config: CentreConfig, top: TopConfig, source: Source) -> None:
             where=source.place("key", 0, "passphrase_env"),
             remedy="keep one of them",
         )
+
+
+def _check_slurm(config: CentreConfig, source: Source) -> None:
+    if config.executor.kind != "slurm" or config.slurm.partition:
+        return
+    raise InputError(
+        "config-value",
+        "the executor is Slurm, but no partition is named that guests run in",
+        where=source.place("slurm", 0, "partition")
+        if "[slurm]" in source.text
+        else str(source.path),
+        remedy='add partition = "..." under [slurm]',
+    )
 
 
 def _check_offers(config: CentreConfig, source: Source) -> None:

@@ -17,6 +17,7 @@ from p2pfed.shell.sections import (
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
+    SlurmConfig,
     TopConfig,
 )
 
@@ -26,6 +27,7 @@ _INTRODUCTIONS: Final = {
     "key": "The key that signs this centre's ledger and proves its identity to peers.",
     "control": "The control API, which the command line uses.",
     "executor": "What runs jobs here. Offers can't grant more than this.",
+    "slurm": "How guests' jobs are submitted, if the executor is Slurm.",
     "offer": "Capacity that 'p2pfed offer open NAME' opens. Repeat the table for more templates.",
     "admission": "Whose jobs this centre declines, whatever the offers say. Stays on this machine.",
     "logging": "The daemon's messages on standard error.",
@@ -61,6 +63,7 @@ def centre_toml(
         _render("key", key_config),
         _render("control", ControlConfig()),
         _render("executor", has, shown=("nodes", "cores_per_node", "memory_mib_per_node")),
+        _render("slurm", SlurmConfig()),
         *(_render("offer", offer, shown=("open", "walltime_max")) for offer in offers or (whole,)),
         _render("admission", AdmissionConfig()),
         _render("logging", LoggingConfig()),

@@ -24,7 +24,7 @@ from p2pfed.core.ids import FeedKey, Head
 from p2pfed.core.keys import key_id
 from p2pfed.core.lifecycle import HostPhase
 from p2pfed.errors import InputError, P2pfedError
-from p2pfed.execute.local import LocalExecutor
+from p2pfed.execute.interface import Executor
 from p2pfed.node.effects import (
     AnswerTransfer,
     FetchPayload,
@@ -48,6 +48,7 @@ from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
+from p2pfed.shell.executors import declared_capacity, make_executor
 from p2pfed.shell.links import Links, stored_reader
 from p2pfed.shell.natives import Natives
 from p2pfed.shell.newsroom import Newsroom
@@ -84,7 +85,7 @@ class _Parts:
     node: Node
     memory: Memory
     target: Head | None
-    executor: LocalExecutor
+    executor: Executor
 
 
 def run(config: CentreConfig) -> None:
@@ -132,14 +133,6 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     keep_all()
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
-    has = config.executor
-    executor = LocalExecutor(
-        nodes=has.nodes,
-        cores_per_node=has.cores_per_node,
-        gpus_per_node=has.gpus_per_node,
-        memory_mib_per_node=has.memory_mib_per_node,
-        run_as=has.run_as or None,
-    )
     return _Parts(
         config=config,
         key=key,
@@ -152,7 +145,7 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
         node=node,
         memory=memory,
         target=target,
-        executor=executor,
+        executor=make_executor(config),
     )
 
 
@@ -305,7 +298,7 @@ async def _main(parts: _Parts) -> None:
         federation=parts.charter.name,
         database=parts.database,
         spool=parts.spool,
-        capacity=parts.executor.capacity(),
+        capacity=declared_capacity(parts.config),
         notices=notices,
     )
     room.append(Newsroom(parts.node, notices, keeper.job_view))

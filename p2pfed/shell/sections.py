@@ -5,6 +5,7 @@ docs/reference/centre-toml.md lists every key and is checked against these class
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from p2pfed.shell.schema import (
     key,
     list_of,
     one_of,
+    text,
 )
 
 T = TypeVar("T")
@@ -36,6 +38,8 @@ COUNT = integer("a number", 1, 1 << 24)
 COUNT_OR_0 = integer("a number", 0, 65535)
 CORES_OR_0 = integer("a number of cores", 0, (1 << 32) - 1)
 MIB = integer("a number of MiB", 1, (1 << 32) - 1)
+GRES = text("gpu or gpu:TYPE", re.compile(r"gpu(:[A-Za-z0-9_.-]+)?\Z").match)
+DIGEST = text("64 hexadecimal digits", re.compile(r"[0-9a-f]{64}\Z").match, "use sha256sum FILE")
 _BALANCE = integer("a number", -1_000_000, 1_000_000)
 BALANCE: Kind[int | None] = Kind(_BALANCE.name, _BALANCE.parse, lambda value: str(value or 0))
 
@@ -74,16 +78,45 @@ class ControlConfig:
 class ExecutorConfig:
     """`[executor]`: what runs guests' jobs here, and on what hardware."""
 
-    kind: str = key("What runs the jobs: local processes", one_of("local"), default="local")
+    kind: str = key(
+        "What runs the jobs: local processes, or Slurm",
+        one_of("local", "slurm"),
+        default="local",
+    )
     nodes: int = key("Nodes that it commands", COUNT, default=1)
     cores_per_node: int = key("Cores of each node", COUNT, default=1)
     gpus_per_node: int = key("GPUs of each node", COUNT_OR_0, default=0)
     memory_mib_per_node: int = key("Memory of each node in MiB", MIB, default=1024)
     run_as: str = key(
-        "Account that jobs run under (the daemon must be root); empty: the daemon's own",
+        "Account that jobs run under (the daemon must be root, or with Slurm may use sudo); "
+        "empty: the daemon's own",
         LINE,
         default="",
     )
+
+
+@_section
+class SlurmConfig:
+    """`[slurm]`: how guests' jobs are submitted, if `kind = "slurm"`."""
+
+    partition: str = key("Partition that guests run in; required", LINE, default="")
+    account: str = key("Slurm account; empty: Slurm's default", LINE, default="")
+    qos: str = key("Quality of service; empty: Slurm's default", LINE, default="")
+    reservation: str = key("Reservation that guests run in; empty: none", LINE, default="")
+    gpu_gres: str = key("How a GPU is asked for: gpu, or gpu:TYPE", GRES, default="gpu")
+    wrapper: Path | None = key(
+        "Program that is called with each script and its arguments, and becomes them",
+        OPTIONAL_PATH,
+        default=None,
+    )
+    image: str = key("Container image that guests run in, by apptainer exec", LINE, default="")
+    scripts: tuple[str, ...] = key(
+        "Scripts that may run, by SHA-256; empty: all", list_of(DIGEST), default=()
+    )
+    conf: Path | None = key(
+        "Slurm's configuration file; empty: Slurm's default", OPTIONAL_PATH, default=None
+    )
+    timeout: int = key("Longest that one of Slurm's commands may take", DURATION, default=15)
 
 
 @_section
@@ -195,6 +228,7 @@ SECTIONS: Final[Mapping[str, type[object]]] = {
     "key": KeyConfig,
     "control": ControlConfig,
     "executor": ExecutorConfig,
+    "slurm": SlurmConfig,
     "offer": OfferTemplate,
     "admission": AdmissionConfig,
     "logging": LoggingConfig,

@@ -115,12 +115,13 @@ class SlurmExecutor:
         """When a job of this size would begin, in seconds since the epoch; queues nothing.
 
         Raises:
-            ExecutorError: `slurm-refused`: never; `slurm-…` (transient): Slurm can't be asked.
+            ExecutorError: `slurm-refused`: it never would; `slurm-…` (transient): Slurm can't be
+                asked.
         """
         command = commands.test_only(
             self._settings.partition, nodes=nodes, cores_per_node=cores_per_node, minutes=minutes
         )
-        return observe.parse_test_only(self._runner.act([*command]))
+        return observe.parse_test_only(self._runner.act_for_errors(command))
 
     def _read_nodes(self) -> str:
         return self._runner.read(commands.sinfo(self._settings.partition))

@@ -73,7 +73,7 @@ class Runner:
         Raises:
             ExecutorError: see `act`.
         """
-        return self._run(command, b"", None)
+        return self._run(command, b"", None)[0]
 
     def act(self, command: list[str], script: bytes = b"") -> str:
         """What a command printed, run as the guests' account.
@@ -83,6 +83,17 @@ class Runner:
             ExecutorError: `slurm-unreachable`, `slurm-command` (transient): it could not run, or
                 could not reach Slurm; what it should have done may have happened all the same.
         """
+        return self._act(command, script)[0]
+
+    def act_for_errors(self, command: list[str]) -> str:
+        """What a command that succeeded printed as errors, run as the guests' account.
+
+        Raises:
+            ExecutorError: see `act`.
+        """
+        return self._act(command, b"")[1]
+
+    def _act(self, command: list[str], script: bytes) -> tuple[str, str]:
         account = self._account
         if account is None or account.uid == os.geteuid():
             return self._run(command, script, None)
@@ -90,7 +101,7 @@ class Runner:
             return self._run(command, script, account)
         return self._run(["sudo", "-n", "-u", account.name, "--", *command], script, None)
 
-    def _run(self, command: list[str], script: bytes, account: Account | None) -> str:
+    def _run(self, command: list[str], script: bytes, account: Account | None) -> tuple[str, str]:
         program = command[0]
         if time.monotonic() < self._rest_until_s:
             raise self._unreachable(program, "it could not be reached a moment ago")
@@ -119,7 +130,7 @@ class Runner:
             ) from error
         errors = result.stderr.decode("utf-8", "replace").strip()
         if result.returncode == 0:
-            return result.stdout.decode("utf-8", "replace")
+            return result.stdout.decode("utf-8", "replace"), errors
         if program == "sudo" and errors.startswith("sudo:"):
             raise ExecutorError(
                 "slurm-sudo",

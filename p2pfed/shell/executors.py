@@ -1,0 +1,56 @@
+"""The executor that a configuration names."""
+
+from __future__ import annotations
+
+from p2pfed.execute.interface import Capacity, Executor
+from p2pfed.execute.local import LocalExecutor
+from p2pfed.execute.slurm.executor import SlurmExecutor
+from p2pfed.execute.slurm.settings import SlurmSettings
+from p2pfed.shell.config import CentreConfig
+
+
+def declared_capacity(config: CentreConfig) -> Capacity:
+    """What `[executor]` says that guests can be given at most; asks no batch system."""
+    has = config.executor
+    return Capacity(
+        nodes=has.nodes,
+        cores_per_node=has.cores_per_node,
+        gpus_per_node=has.gpus_per_node,
+        memory_mib_per_node=has.memory_mib_per_node,
+    )
+
+
+def make_executor(config: CentreConfig) -> Executor:
+    """The executor of a centre; none of them needs its batch system to be up for that.
+
+    Raises:
+        ExecutorError: `executor-account`.
+    """
+    has = config.executor
+    if has.kind == "slurm":
+        return SlurmExecutor(slurm_settings(config), declared_capacity(config))
+    return LocalExecutor(
+        nodes=has.nodes,
+        cores_per_node=has.cores_per_node,
+        gpus_per_node=has.gpus_per_node,
+        memory_mib_per_node=has.memory_mib_per_node,
+        run_as=has.run_as or None,
+    )
+
+
+def slurm_settings(config: CentreConfig) -> SlurmSettings:
+    """How guests run on Slurm, by `[slurm]` and `run_as`."""
+    slurm = config.slurm
+    return SlurmSettings(
+        partition=slurm.partition,
+        account=slurm.account,
+        qos=slurm.qos,
+        reservation=slurm.reservation,
+        gpu_gres=slurm.gpu_gres,
+        run_as=config.executor.run_as,
+        wrapper="" if slurm.wrapper is None else str(slurm.wrapper),
+        image=slurm.image,
+        scripts=slurm.scripts,
+        conf="" if slurm.conf is None else str(slurm.conf),
+        timeout_s=slurm.timeout,
+    )
