@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from p2pfed.core.ids import ClaimId, JobId, OfferId, Position
 from p2pfed.core.matching import Matcher, MatchInput, OfferState, Running, charge_of
-from p2pfed.core.matching_fit import Amount
+from p2pfed.core.matching_fit import Amount, end_ms
 from p2pfed.core.queue import Queue, QueuedJob, Shape
 from p2pfed.core.records import Offer
 from p2pfed.core.rules import Rules
@@ -71,7 +71,10 @@ class Exchange:
         self._matcher = Matcher()
         self._number = {name: number for number, name in enumerate(workload.centres)}
         self._alive = set(workload.centres)
-        self._offers: dict[OfferId, OfferState] = {}
+        self._needs: list[dict[tuple[int, int], int]] = [{} for _ in machines]
+        self._parts: list[list[tuple[int, Capacity]]] = [[] for _ in machines]
+        self._offers: list[list[OfferState] | None] = [None] * len(machines)
+        self._terms = [_terms(machine, rules) for machine in machines]
         self._stale = set(range(len(machines)))
         self._pending = [0] * len(machines)
         self._shapes: dict[tuple[int, int, int], Shape] = {}
@@ -86,6 +89,8 @@ class Exchange:
         """The job may go elsewhere; it has been doing so since `since_ms`."""
         home = self._workload.home[job]
         shape = self._shape(home, self._workload.width[job], walltime_s)
+        need = shape.nodes, walltime_s
+        self._needs[home][need] = self._needs[home].get(need, 0) + 1
         self._queue.put(
             QueuedJob(
                 job_id=self._job_id(job),
@@ -97,7 +102,15 @@ class Exchange:
 
     def drop(self, job: int) -> None:
         """The job goes nowhere any more, if it could."""
-        self._queue.drop(self._job_id(job))
+        job_id = self._job_id(job)
+        if job_id not in self._queue:
+            return
+        shape, needs = self._queue[job_id].shape, self._needs[self._workload.home[job]]
+        need = shape.nodes, shape.walltime_s
+        needs[need] -= 1
+        if not needs[need]:
+            del needs[need]
+        self._queue.drop(job_id)
 
     def touch(self, centre: int) -> None:
         """Something happened to the centre's machine: its offers must be made anew."""
@@ -123,7 +136,7 @@ class Exchange:
         """Computes the round of this cut; what it places is out of the queue and pending."""
         if self._stale:
             self._refresh(cut_ms)
-        if not self._offers or not len(self._queue):
+        if not self._hopeful(cut_ms):
             return []
         self.rounds += 1
         accounts, workload = self._accounts, self._workload
@@ -134,7 +147,7 @@ class Exchange:
                 cut_ms=absolute_ms,
                 rules=self._rules,
                 queue=self._queue,
-                offers=self._offers,
+                offers=self._make_offers(),
                 standings={
                     home: accounts.standing(self._number[home], cut_ms)
                     for home in self._queue.homes()
@@ -146,32 +159,73 @@ class Exchange:
         for placement in matching.placements:
             job = placement.job_id.seq_num
             pair = Pair(job, self._number[placement.offer_id.centre])
-            self._queue.drop(placement.job_id)
+            self.drop(job)
             self._pending[pair.host] += workload.width[job]
             self._stale.add(pair.host)
             pairs.append(pair)
         return pairs
 
     def _refresh(self, cut_ms: int) -> None:
-        for centre in sorted(self._stale):
-            name = self._workload.centres[centre]
-            for step in range(4):
-                self._offers.pop(self._offer_id(centre, step), None)
-            if name not in self._alive:
-                self._accounts.set_offered(centre, 0, cut_ms)
-                continue
-            closes_ms = self._closes_ms(centre)
-            machine = self._machines[centre]
+        """What the centres that something happened to have for guests now."""
+        for centre in self._stale:
+            self._offers[centre] = None
+            machine, alive = self._machines[centre], self._workload.centres[centre] in self._alive
+            closes_ms = self._closes_ms(centre) if alive else None
             parts = [] if closes_ms is None else machine.offers(closes_ms)
-            most = 0
+            pending, most = self._pending[centre], 0
+            self._parts[centre] = found = []
             for step, part in enumerate(parts):
-                procs = part.procs - self._pending[centre]
                 most = max(most, part.procs)
-                if procs > 0:
-                    offer = self._offer(centre, step, part._replace(procs=procs))
-                    self._offers[offer.offer_id] = offer
-            self._accounts.set_offered(centre, most + machine.guest_procs, cut_ms)
+                if part.procs > pending:
+                    found.append((step, part._replace(procs=part.procs - pending)))
+            self._accounts.set_offered(centre, most + machine.guest_procs if alive else 0, cut_ms)
         self._stale.clear()
+
+    def _hopeful(self, cut_ms: int) -> bool:
+        """False if no job fits what is free anywhere, so that the round could place nothing.
+
+        Then nothing would come of it: reservations bind only within a round. Asked before
+        offers are made, this spares most rounds of a busy federation.
+        """
+        ends_ms = end_ms(cut_ms, 0, self._rules)
+        ways = [
+            (centre, part.procs, self._longest_s(centre, part, ends_ms))
+            for centre, parts in enumerate(self._parts)
+            for _, part in parts
+        ]
+        if not ways:
+            return False
+        for home, needs in enumerate(self._needs):
+            if not needs or self._workload.centres[home] not in self._alive:
+                continue
+            for centre, procs, time_s in ways:
+                if centre != home:
+                    for width, walltime_s in needs:
+                        if width <= procs and walltime_s <= time_s:
+                            return True
+        return False
+
+    def _longest_s(self, centre: int, part: Capacity, ends_ms: int) -> int:
+        """The longest walltime that the capacity takes of a job that ends then if it asks for 0."""
+        limit_s = self._rules.walltime_max_s
+        if not part.long:
+            limit_s = min(limit_s, self._machines[centre].policy.long_s)
+        if part.until_ms:
+            limit_s = min(limit_s, (part.until_ms - ends_ms) // 1_000)
+        return limit_s
+
+    def _make_offers(self) -> dict[OfferId, OfferState]:
+        """The offers as the matching takes them, those of unchanged machines as they were."""
+        offers: dict[OfferId, OfferState] = {}
+        for centre, parts in enumerate(self._parts):
+            made = self._offers[centre]
+            if made is None:
+                made = self._offers[centre] = [
+                    self._offer(centre, step, part) for step, part in parts
+                ]
+            for offer in made:
+                offers[offer.offer_id] = offer
+        return offers
 
     def _offer_id(self, centre: int, step: int) -> OfferId:
         return OfferId(Position(self._workload.centres[centre], 0, step, 0))
@@ -192,26 +246,12 @@ class Exchange:
                 if not part.long or machine.is_long(guest.job)
             )
         nodes = part.procs + sum(one.amount.nodes for one in running)
-        walltime_max_s = rules.walltime_max_s
-        if not part.long:
-            walltime_max_s = min(walltime_max_s, machine.policy.long_s)
-        until_ms = self._origin_ms + part.until_ms if part.until_ms else 0
-        terms = Offer(
-            resource_class=RESOURCE_CLASS,
-            nodes=nodes,
-            cores_per_node=1,
-            memory_mib_per_node=1,
-            walltime_max_s=walltime_max_s,
-            until_ms=until_ms,
-            min_balance=rules.min_balance,
-            preemptible=machine.policy.preemptible,
-        )
         return OfferState(
             offer_id=offer_id,
-            terms=terms,
+            terms=self._terms[centre],
             nodes=nodes,
-            walltime_max_s=walltime_max_s,
-            until_ms=until_ms,
+            walltime_max_s=self._longest_s(centre, part._replace(until_ms=0), 0),
+            until_ms=self._origin_ms + part.until_ms if part.until_ms else 0,
             free=Amount(part.procs, part.procs, 0, 0),
             running=running,
         )
@@ -239,3 +279,16 @@ class Exchange:
                 declined=(),
             )
         return shape
+
+
+def _terms(machine: Machine, rules: Rules) -> Offer:
+    """The terms of a machine's offers; size, walltime and window are those of their states."""
+    return Offer(
+        resource_class=RESOURCE_CLASS,
+        nodes=machine.procs,
+        cores_per_node=1,
+        memory_mib_per_node=1,
+        walltime_max_s=rules.walltime_max_s,
+        min_balance=rules.min_balance,
+        preemptible=machine.policy.preemptible,
+    )
