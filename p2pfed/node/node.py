@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from p2pfed.core.blocks import Block, peek_block_id
-from p2pfed.core.ids import BlockId, ClaimId, Head, JobId
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, Head, JobId
+from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.records import Contact, OfferClose
 from p2pfed.core.replica import Admission
 from p2pfed.errors import InputError, StateError
@@ -122,8 +123,7 @@ class Node:
         self.ledger.touched.clear()
         self.ledger.news.clear()
         for centre, address in sorted(self.ledger.live.contacts.items()):
-            if centre != self.me.name:
-                self.gossip.set_address(centre, address)
+            self._announced(centre, address)
         self.recovery.begin(memory, target, rows or {}, turn)
         return self._finish(turn)
 
@@ -248,11 +248,16 @@ class Node:
     def _admitted(self, blocks: Sequence[Block], turn: Turn, event: LinkBytes | None) -> None:
         for block in blocks:
             for record in block.records:
-                if isinstance(record, Contact) and block.feed.centre != self.me.name:
-                    self.gossip.set_address(block.feed.centre, record.address)
+                if isinstance(record, Contact):
+                    self._announced(block.feed.centre, record.address)
         if blocks:
             link = None if event is None else event.link
             turn.effects += self.gossip.admitted([stored(b) for b in blocks], turn.now_ms, link)
+
+    def _announced(self, centre: CentreName, address: str) -> None:
+        """A centre says where it listens; our own administrator knows better, if he said so."""
+        if centre != self.me.name and centre not in self.federation.pinned:
+            self.gossip.set_address(centre, address)
 
     def _tick(self, turn: Turn) -> None:
         released = self.ledger.release(turn.now_ms)
@@ -379,8 +384,15 @@ class Node:
         if live.contacts.get(self.me.name) != self.me.address:
             self.ledger.write(Contact(address=self.me.address), turn.now_ms)
         self.ledger.touched.clear()
+        # Nothing follows from a claim that is settled, and of those there are the most. What a
+        # crash left of one in the spool is swept there.
+        open_claims = (
+            claim_id
+            for claim_id, entry in live.claims.items()
+            if entry.settlement is None or entry.state is not ClaimState.ENDED
+        )
         # All that we hold is booked before anything is judged.
-        for claim_id in sorted(live.claims):
+        for claim_id in sorted(open_claims):
             entry = live.claims[claim_id]
             if self.host.is_ours(entry):
                 self.host.resume(entry, turn)
