@@ -50,8 +50,10 @@ def parse_swf(text: str, name: CentreName, *, procs: int | None = None, where: s
             skipped += 1
         else:
             jobs.append(job)
-    size = procs or header.get("MaxProcs", 0) or header.get("MaxNodes", 0)
-    if size < 1:
+    size = procs
+    if size is None:
+        size = header.get("MaxProcs", 0) or header.get("MaxNodes", 0)
+    if procs is None and size < 1:
         raise InputError(
             "workload-procs-missing",
             "the header does not say how many processors the machine has",
