@@ -177,8 +177,11 @@ class Host:
         )
 
     def address(self, centre: CentreName) -> str:
-        """Where a centre says that it listens."""
-        return self._ledger.live.contacts.get(centre) or self.addresses.get(centre, "")
+        """Where a centre listens: as our administrator says, as it announces, or by the charter."""
+        known = self.addresses.get(centre, "")
+        if centre in self._ledger.federation.pinned:
+            return known
+        return self._ledger.live.contacts.get(centre) or known
 
     # Leased: the payload comes, the job starts
 

@@ -28,7 +28,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Federation:
-    """The members, their keys, addresses and credit lines, and the rules, all from the charter."""
+    """The members, their keys, addresses and credit lines, and the rules, all from the charter.
+
+    Addresses of `pinned` centres were set by our own administrator: what those centres announce
+    does not replace them.
+    """
 
     id: FederationId
     keys: VerifyKeys
@@ -36,3 +40,4 @@ class Federation:
     rules_version: int
     credit_lines: Mapping[CentreName, int]
     addresses: Mapping[CentreName, str]
+    pinned: frozenset[CentreName] = frozenset()

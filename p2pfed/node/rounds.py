@@ -3,8 +3,8 @@
 At `r × round_ms + settle_ms` the view advances to the cut at `r × round_ms` and is matched. As
 home, we claim the matches of our own jobs that are still free by what we know *now* (a job claimed
 in the round before may not be in the cut yet). As host, we remember what the round gave to our
-offers: a claim that cites the same view must be in it, and a claim from another view must leave room for it.
-Rounds that were missed are skipped: the newest alone matters.
+offers: a claim that cites the same view must be in it, and a claim from another view must leave
+room for it. Rounds that were missed are skipped: the newest alone matters.
 """
 
 from __future__ import annotations

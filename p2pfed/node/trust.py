@@ -2,10 +2,10 @@
 
 A centre whose measured offset to its peers exceeds ε, or whose clock was stepped, hands nothing
 over, starts nothing and declares nothing lost until it is right again: all of these rest on
-comparing its clock with a time that another centre wrote. A centre that started without its high-water file can
-take its blocks back from peers, but not its effects: a job that it started may still run. It stays
-*careful* for a whole lease: it accepts nothing, starts no earlier accept, and writes neither Close
-nor an End that says "not found". Careful is kept over a restart (`p2pfed.node.recovery`).
+comparing its clock with a time that another centre wrote. A centre that started without its
+high-water file can take its blocks back from peers, but not its effects: a job that it started may
+still run. It stays *careful* for a whole lease: it accepts nothing, starts no earlier accept, and
+writes neither Close nor an End that says "not found".
 """
 
 from __future__ import annotations

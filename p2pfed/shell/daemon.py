@@ -202,6 +202,7 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
         rules_version=1,
         credit_lines={card.name: card.credit_line for card in charter.founders},
         addresses=addresses,
+        pinned=frozenset(config.peers),
     )
     me = Identity(
         name=config.name,

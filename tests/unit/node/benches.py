@@ -7,6 +7,7 @@ in any order, true or not, and alpha has to live with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
@@ -104,9 +105,15 @@ def of_type(effects: Iterable[Effect], kind: type[E]) -> list[E]:
 class Bench:
     """Alpha, up and ready to write unless `start` is False; time passes only when it is told to."""
 
-    def __init__(self, *, rules: Rules = RULES, policy: AdmissionPolicy | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rules: Rules = RULES,
+        policy: AdmissionPolicy | None = None,
+        pinned: frozenset[CentreName] = frozenset(),
+    ) -> None:
         self.rules = rules
-        self.federation = federation(rules)
+        self.federation = replace(federation(rules), pinned=pinned)
         self.policy = policy or AdmissionPolicy()
         self.now_ms = START_MS
         self.beta, self.gamma = Writer(BETA), Writer(GAMMA)

@@ -7,7 +7,7 @@ from random import Random
 
 from p2pfed.core.ids import CentreName
 from p2pfed.core.keys import key_id
-from p2pfed.core.records import Offer
+from p2pfed.core.records import Contact, Offer
 from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import SeqRange
 from p2pfed.node.effects import CloseLink, Effect, Send
@@ -98,3 +98,14 @@ def test_a_forged_block_does_not_stand_in_the_way_of_the_true_one() -> None:
     assert Want((SeqRange(true.feed, 0, 0),)) in messages
     bench.arrive(true, sender=GAMMA)
     assert bench.node.ledger.replica.head(true.feed) == true.head
+
+
+def test_an_address_that_our_administrator_set_is_not_replaced_by_an_announced_one() -> None:
+    bench = Bench(pinned=frozenset({BETA}))
+    bench.greet()
+    bench.arrive(bench.say(bench.beta, Contact(address="elsewhere:9")))
+    bench.arrive(bench.say(bench.gamma, Contact(address="moved:9")), sender=GAMMA)
+    assert bench.node.host.address(GAMMA) == "moved:9"
+    assert bench.node.host.address(BETA) == "beta:1"
+    dialled = {peer.centre: peer.address for peer in bench.node.gossip.peer_status()}
+    assert dialled == {BETA: "beta:1", GAMMA: "moved:9"}
