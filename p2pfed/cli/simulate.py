@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfed.cli.session import json_option, print_json
-from p2pfed.cli.simulate_options import Words, make_study, parse_sweep
+from p2pfed.cli.simulate_options import Words, check_page, make_study, parse_sweep
 from p2pfed.cli.simulate_show import print_report, print_variants, watch_study, watch_variants
 from p2pfed.store.files import write_durable
 
@@ -117,6 +117,7 @@ def simulate(
     printed, one for each centre, called by its file name or by NAME. TIME is 300, 5m, 1h30m or 2d;
     what may name a centre holds for all others without.
     """
+    check_page(html)
     known = {field.name for field in fields(Words)}
     asked = Words(**{name: value for name, value in words.items() if name in known})  # type: ignore[arg-type]
     if compare or sweep:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _SYNTHETIC_JOBS: Final = 5_000
 _SYNTHETIC_LOAD: Final = 0.7
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK: Final = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)")
+_CLOCK: Final = re.compile(r"(?!24:(?!00))([01]?\d|2[0-4]):([0-5]\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,3 +353,15 @@ def _part(option: str, text: str, high: float = 1.0) -> float:
 
 def _bad(option: str, text: str, remedy: str) -> InputError:
     return InputError("simulate-option", f"{text!r} can't be read", where=option, remedy=remedy)
+
+
+def check_page(path: Path | None) -> None:
+    """Raises if no file can be written at `path`: better now than after a long replay.
+
+    Raises:
+        InputError: `simulate-option`.
+    """
+    if path is None or (not path.is_dir() and path.parent.is_dir()):
+        return
+    what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+    raise InputError("simulate-option", f"{str(path)!r} {what}", where="--html")

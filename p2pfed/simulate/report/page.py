@@ -51,15 +51,15 @@ dt{color:#5d6b79}dd{margin:0;overflow-wrap:anywhere}
 _USE: Final = """<p>Guests run on processors that stood idle. Where the rust line lies above the
 dark blue area, the centre's own jobs ran elsewhere at that time.</p>"""
 SIZE_NAMES: Final = {
-    "narrow": "up to 25 % of the machine",
+    "narrow": "up to 25 %",
     "medium": "up to 50 %",
     "wide": "over 50 %",
 }
 _DELAYS: Final = """<p>Jobs at the head of their own centre's queue that would have begun but for
 guests, and for how long:</p>"""
-_PRICE: Final = """<p>What users would notice, by the size of their jobs. Single jobs may begin later
+_PRICE: Final = """<p>What users would notice, by size of job. Single jobs may begin later
 than they would alone even where nobody stands in their way: a queue with backfill is chaotic.
-Clearly worse means that the 95 % wait is longer by more than 15 minutes and 10 %, in a class of at
+Worse means that the 95 % wait is longer by more than 15 minutes and 10 %, in a class of at
 least 20 jobs.</p>"""
 
 
@@ -231,8 +231,8 @@ def _delay_table(report: Report) -> str:
 
 
 def _class_table(report: Report) -> str:
-    columns = ("centre", "size of job", "jobs", "mean wait alone", "federated", "change",
-               "95 % wait alone", "federated", "change", "clearly worse")  # fmt: skip
+    columns = ("centre", "part of the machine", "jobs", "mean wait alone", "federated", "change",
+               "95 % wait alone", "federated", "change", "worse")  # fmt: skip
     lines: list[list[Cell | str]] = []
     for centre in report.centres:
         for part in centre.classes:
