@@ -25,8 +25,8 @@ def workload() -> Workload:
     other = [TraceJob(200, 100, 100, 2)]
     return make_workload(
         [
-            make_trace(CentreName("alpha"), jobs, procs=4, start_unix_s=0),
-            make_trace(CentreName("beta"), other, procs=4, start_unix_s=0),
+            make_trace(CentreName("alpha"), jobs, procs=4, start_unix_s=345_600),
+            make_trace(CentreName("beta"), other, procs=4, start_unix_s=345_600),
         ]
     )
 
@@ -50,7 +50,8 @@ IDEAL = outcome("ideal", (0, 10, 20, 200), (0, 1, 1, 1))
 
 def test_waits_and_slowdowns_of_a_centre() -> None:
     found = summarise(ALONE, 0)
-    assert (found.jobs, found.mean_wait_s) == (3, pytest.approx((0 + 90 + 80) / 3))
+    assert found.jobs == 3
+    assert found.mean_wait_s == pytest.approx((0 + 90 + 80) / 3)
     assert (found.median_wait_s, found.p95_wait_s) == (80, 90)
     # run times below 10 s count as 10 s: (105 - 10) / 10
     assert found.slowdown == pytest.approx((1 + 95 / 10 + 130 / 50) / 3)
@@ -69,7 +70,8 @@ def test_the_warm_up_is_left_out() -> None:
 def test_the_way_is_none_without_a_way_to_go() -> None:
     assert way(10, 4, 2) == pytest.approx(0.75)
     assert way(10, 4, 10) is None
-    assert (cut(10, 4), cut(0, 4)) == (pytest.approx(0.6), None)
+    assert cut(10, 4) == pytest.approx(0.6)
+    assert cut(0, 4) is None
 
 
 def test_three_worlds_are_compared() -> None:
