@@ -69,7 +69,7 @@ class Court:
             case Match.NOT_OURS:
                 return Ruling(close="unjustified")
             case verdict:
-                if not covers(self._free(offer), amount_of(job.job)):
+                if self._is_full(offer, entry, amount_of(job.job)):
                     return Ruling(close="no-capacity")
                 if verdict is Match.OURS:
                     return ACCEPT
@@ -170,6 +170,17 @@ class Court:
         if verdict.live is None:
             return False
         return self._ledger.live.claims[verdict.live].host_side.phase is not HostPhase.SILENT
+
+    def _is_full(self, offer: OfferEntry, entry: ClaimEntry, need: Amount) -> bool:
+        """True if our accepts to date leave no room, in all or for this home."""
+        most = offer.terms.per_centre_cores
+        jobs = [
+            self._ledger.live.job_of(claim_id)
+            for claim_id in sorted(self._holding.get(offer.offer_id, ()))
+            if claim_id.centre == entry.home
+        ]
+        held = sum(amount_of(job.job).cores for job in jobs if job is not None)
+        return (bool(most) and held + need.cores > most) or not covers(self._free(offer), need)
 
     def _free(self, offer: OfferEntry) -> Amount:
         """What our own accepts to date leave of an offer."""

@@ -158,6 +158,31 @@ def test_a_closed_offer_takes_no_claim_and_what_was_accepted_goes_on() -> None:
     assert bench.claim_entry(first).state is ClaimState.STARTED
 
 
+def test_a_match_of_our_own_view_is_still_held_to_what_one_home_may_have() -> None:
+    """Another claim of that home came first, from a view of its own."""
+    bench = Bench()
+    offer_id = bench.open_offer(replace(OFFER, per_centre_cores=4))
+    posted = bench.say(bench.beta, JOB, JOB, knows=[bench.newest()])
+    bench.hear(posted)
+    bench.hear(bench.say(bench.gamma, knows=[posted]))
+    bench.wait(2_500)
+    rounds = bench.node.rounds
+    matching = rounds.last_matching
+    assert matching is not None
+    (placed,) = matching.placements
+    other = next(posted.position(i) for i in range(2) if posted.position(i) != placed.job_id)
+    fields = {"offer_id": offer_id, "attempt": 1, "round": rounds.last, "rules_version": 1}
+    until_ms = bench.now_ms + 5_000
+    strange = Claim(job_id=other, view_digest=bytes(32), claim_until_ms=until_ms, **fields)  # type: ignore[arg-type]
+    digest = rounds.last_digest
+    assert digest is not None
+    ours = Claim(job_id=placed.job_id, view_digest=digest, claim_until_ms=until_ms, **fields)  # type: ignore[arg-type]
+    block = bench.say(bench.beta, strange, ours)
+    bench.hear(block)
+    assert bench.claim_entry(block.position(0)).state is ClaimState.ACCEPTED
+    assert closed_for(bench, ClaimId(block.position(1))) == "no-capacity"
+
+
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "is over": ({"claim_until_ms": 1}, "expired"),
     "would hold capacity for ever": ({"claim_until_ms": (1 << 48) - 1}, "unjustified"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from p2pfed.core.blocks import Block, fork_proof
 from p2pfed.core.ids import FeedKey, Head
-from p2pfed.core.records import Contact, ForkProof, Job
+from p2pfed.core.records import Accept, Contact, ForkProof, Job
 from p2pfed.errors import P2pfedError
 from p2pfed.node.effects import Note, Reply, StoreBlocks
-from p2pfed.node.events import LinkBytes, OpenOffer, RequestId, SubmitJob
+from p2pfed.node.events import LinkBytes, OpenOffer, PayloadFailed, RequestId, SubmitJob
 from p2pfed.node.ledger import ACKS_AT_ONCE_MAX
 from p2pfed.node.recovery import Memory
 from p2pfed.protocol.framing import frame_blocks
@@ -189,6 +189,20 @@ def test_a_centre_that_is_convicted_by_others_writes_nothing_more_also_after_a_r
     bench.wait(30_000)
     assert len(bench.blocks()) == count
     assert bench.node.ledger.live.suspended == {ALPHA}
+
+
+def test_a_centre_that_forked_sleeps_with_claims_at_hand_and_writes_nothing_of_them() -> None:
+    bench = Bench()
+    claim_id, _ = bench.claim_on(bench.open_offer())
+    assert len(bench.written(Accept)) == 1
+    other, _ = forked(bench)
+    bench.greet(BETA, heads=((ALPHA_FEED, other.head),))
+    bench.arrive(other)
+    count = len(bench.blocks())
+    bench.do(PayloadFailed(claim_id=claim_id, why="gone", final=True))
+    bench.wait(60_000)  # `wait` also holds that the node does not wake without end
+    assert len(bench.blocks()) == count
+    assert not bench.node.ledger.unsealed
 
 
 def test_what_was_promised_before_a_fork_came_to_light_is_stored() -> None:
