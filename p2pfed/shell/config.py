@@ -272,9 +272,7 @@ def _check_slurm(config: CentreConfig, source: Source) -> None:
     raise InputError(
         "config-value",
         "the executor is Slurm, but no partition is named that guests run in",
-        where=source.place("slurm", 0, "partition")
-        if "[slurm]" in source.text
-        else str(source.path),
+        where=source.place("slurm", 0, "partition"),
         remedy='add partition = "..." under [slurm]',
     )
 

@@ -51,6 +51,7 @@ def slurm_settings(config: CentreConfig) -> SlurmSettings:
         wrapper="" if slurm.wrapper is None else str(slurm.wrapper),
         image=slurm.image,
         scripts=slurm.scripts,
+        bin="" if slurm.bin is None else str(slurm.bin),
         conf="" if slurm.conf is None else str(slurm.conf),
         timeout_s=slurm.timeout,
     )

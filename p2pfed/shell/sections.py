@@ -113,6 +113,9 @@ class SlurmConfig:
     scripts: tuple[str, ...] = key(
         "Scripts that may run, by SHA-256; empty: all", list_of(DIGEST), default=()
     )
+    bin: Path | None = key(
+        "Folder of Slurm's commands; empty: they are on the PATH", OPTIONAL_PATH, default=None
+    )
     conf: Path | None = key(
         "Slurm's configuration file; empty: Slurm's default", OPTIONAL_PATH, default=None
     )

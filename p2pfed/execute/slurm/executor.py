@@ -9,6 +9,7 @@ All that it must know again stands in Slurm or in the claim's folder:
     control/overdue-<name>      the job's own watch ended it
     batch/                      the daemon's alone
     batch/submitted             the native job id, recorded after submission
+    batch/began                 when Slurm says that it began, recorded at the first sight
     batch/cancel                somebody asked for the end
     batch/status                how it ended, once that is known
 
@@ -55,6 +56,7 @@ log = logging.getLogger("p2pfed.slurm")
 OVERDUE_MS: Final = 5000
 """So long after `kill_at_ms` the daemon itself ends what is still there."""
 CANCEL_AGAIN_S: Final = 5.0
+_CLOCKS_S: Final = 30
 _DAEMON: Final = "daemon"
 
 
@@ -83,7 +85,7 @@ class SlurmExecutor:
         self._largest = largest
         self._account = account
         self._user = account.name if account else own_name()
-        self._runner = Runner(account, settings.conf, settings.timeout_s)
+        self._runner = Runner(account, settings)
         self._config: dict[str, str] | None = None
         self._cancelled_s: dict[str, float] = {}
         self._warned: set[str] = set()
@@ -307,14 +309,16 @@ class SlurmExecutor:
             return self._gone(job, marker)
         if row.state in ENDED:
             return self._ended(job, self._details(row), row.job_id)
-        requeued = marker is not None and row.state in WAITING
         cancelled = (job.folder / "batch" / "cancel").exists()
-        if requeued or cancelled or now_ms() >= job.kill_at_ms + OVERDUE_MS:
+        if cancelled or now_ms() >= job.kill_at_ms + OVERDUE_MS:
             self._cancel(job)
-        if marker is None or requeued:
+        if marker is None:
             return NativeStatus(name=job.name, state=NativeState.QUEUED, detail=row.reason)
-        began_ms = row.start_s * 1000 or number(marker, "at_ms")
-        return NativeStatus(name=job.name, state=NativeState.RUNNING, started_ms=began_ms)
+        # A job that has begun and waits again was lost by a slurmctld that crashed, or requeued.
+        # It may be alive, so that Slurm must put it right itself: it begins it anew, in vain.
+        return NativeStatus(
+            name=job.name, state=NativeState.RUNNING, started_ms=_began_s(job, marker, row) * 1000
+        )
 
     def _details(self, row: QueueRow) -> JobDetails:
         """How a job ended, by the controller; by accounting if that forgot it meanwhile."""
@@ -361,9 +365,11 @@ class SlurmExecutor:
     def _ended(self, job: NativeJob, details: JobDetails, job_id: str) -> NativeStatus | None:
         """Writes down how a job ended, once for all; None if it has just begun after all."""
         _give_up(job)
-        began = (read_marker(job) or {}).get("holder") != _DAEMON
+        marker = read_marker(job) or {}
+        began = marker.get("holder") != _DAEMON
+        again = began and _is_second_begin(job, marker, details)
         outcome = outcome_of(
-            details.state,
+            "NODE_FAIL" if again else details.state,
             began=began,
             cancelled=(job.folder / "batch" / "cancel").exists(),
             overdue=(job.folder / "control" / f"overdue-{job.name}").exists(),
@@ -452,6 +458,27 @@ def _share(top: Path, gid: int) -> None:
             os.chown(name, -1, gid, dir_fd=folder_fd, follow_symlinks=False)
             executable = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode & 0o100
             os.chmod(name, 0o770 if executable else 0o660, dir_fd=folder_fd)
+
+
+def _began_s(job: NativeJob, marker: dict[str, str], row: QueueRow) -> int:
+    """When a job that has begun began; remembers it, since guests could change their marker."""
+    path = str(_make_folder(job, "batch") / "began")
+    began = notices.read(path)
+    if began is None and row.start_s and row.state not in WAITING:
+        began = {"start_s": str(row.start_s)}
+        notices.post(path, began)
+    return number(began or {}, "start_s") or number(marker, "at_ms") // 1000
+
+
+def _is_second_begin(job: NativeJob, marker: dict[str, str], details: JobDetails) -> bool:
+    """True if Slurm tells of a later begin than the one that ran the script.
+
+    Then nobody knows how that one ended. Clocks of nodes may differ a little.
+    """
+    began = notices.read(str(job.folder / "batch" / "began"))
+    if began is not None:
+        return details.start_s > number(began, "start_s")
+    return details.start_s > number(marker, "at_ms") // 1000 + _CLOCKS_S
 
 
 def _unreadable(job: NativeJob, line: str) -> ExecutorError:

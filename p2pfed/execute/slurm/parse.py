@@ -213,8 +213,8 @@ def _pairs(text: str) -> dict[str, str]:
     line = text.strip()
     found: dict[str, str] = {}
     marks = list(_PAIR.finditer(line))
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        end = len(line) if following is None else following.start()
+    ends = [*(mark.start() for mark in marks[1:]), len(line)]
+    for mark, end in zip(marks, ends, strict=False):
         # A guest chose the job's name, so that the first of two equal keys counts.
         found.setdefault(mark[1], line[mark.end() : end].strip())
     return found

@@ -19,6 +19,7 @@ from typing import Final
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.accounts import Account
 from p2pfed.execute.jobs import PATH
+from p2pfed.execute.slurm.settings import SlurmSettings
 
 REST_S: Final = 5.0
 """How long Slurm is left alone after it could not be reached."""
@@ -31,6 +32,9 @@ _UNREACHABLE: Final = re.compile(
     r"|unable to contact accounting|sending persistconninit|unexpected message rec",
     re.IGNORECASE,
 )
+
+
+_OF_SLURM: Final = frozenset({"sbatch", "scancel", "scontrol", "squeue", "sacct", "sinfo"})
 
 
 class RefusedError(ExecutorError):
@@ -50,16 +54,16 @@ class Runner:
 
     Args:
         account: the guests' account; None: the daemon's own.
-        conf: for SLURM_CONF; empty: Slurm's default.
-        timeout_s: the longest that a command may take.
+        settings: `bin`, `conf` and `timeout_s` count here.
     """
 
-    def __init__(self, account: Account | None, conf: str, timeout_s: int) -> None:
+    def __init__(self, account: Account | None, settings: SlurmSettings) -> None:
         self._account = account
-        self._timeout_s = timeout_s
+        self._bin = settings.bin
+        self._timeout_s = settings.timeout_s
         self._environment = {"PATH": PATH, "LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "%s"}
-        if conf:
-            self._environment["SLURM_CONF"] = conf
+        if settings.conf:
+            self._environment["SLURM_CONF"] = settings.conf
         self._rest_until_s = 0.0
 
     @property
@@ -99,7 +103,12 @@ class Runner:
             return self._run(command, script, None)
         if os.geteuid() == 0:
             return self._run(command, script, account)
-        return self._run(["sudo", "-n", "-u", account.name, "--", *command], script, None)
+        as_guest = ["sudo", "-n", "-u", account.name, "--", self._path(command[0]), *command[1:]]
+        return self._run(as_guest, script, None)
+
+    def _path(self, program: str) -> str:
+        """Where a program of Slurm's is; others are on the PATH."""
+        return f"{self._bin}/{program}" if self._bin and program in _OF_SLURM else program
 
     def _run(self, command: list[str], script: bytes, account: Account | None) -> tuple[str, str]:
         program = command[0]
@@ -107,7 +116,7 @@ class Runner:
             raise self._unreachable(program, "it could not be reached a moment ago")
         try:
             result = subprocess.run(
-                command,
+                [self._path(program), *command[1:]],
                 input=script,
                 capture_output=True,
                 check=False,

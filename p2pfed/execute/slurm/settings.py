@@ -18,6 +18,7 @@ class SlurmSettings:
             become them (`exec "$@"`); empty: none.
         image: container image that every guest runs in, by `apptainer exec`; empty: none.
         scripts: SHA-256 of the scripts that may run, in hexadecimal; empty: any.
+        bin: folder of Slurm's commands; empty: they are on the usual PATH.
         conf: Slurm's configuration file, for SLURM_CONF; empty: Slurm's own default.
         timeout_s: the longest that one of Slurm's commands may take.
     """
@@ -31,5 +32,6 @@ class SlurmSettings:
     wrapper: str = ""
     image: str = ""
     scripts: tuple[str, ...] = ()
+    bin: str = ""
     conf: str = ""
     timeout_s: int = 15

@@ -4,8 +4,8 @@ On the node, as the guests' account, it
 
 1. gives up if it is too late to begin;
 2. takes the start marker by linking a finished file to its name, which only one of any number of
-   processes can do, also over NFS; whoever finds the marker taken gives up (a job that Slurm
-   queued again comes with a higher restart count, so that it gives up too);
+   processes can do, also over NFS; whoever finds the marker taken gives up, also a second begin of
+   the same Slurm job (it was requeued, or slurmctld lost that it had begun);
 3. starts a watch, which asks the script to end at its walltime or shortly before the end of the
    lease, says so in `overdue-<name>`, and kills it after a grace;
 4. becomes the script, with an environment of its own making, so that Slurm sees the script's own
@@ -36,7 +36,7 @@ control={control}
 work={work}
 [ "$(date +%s%3N)" -lt {begin_before_ms} ] || exit 0
 cd -- "$work" || exit 0
-attempt="$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"
+attempt="$SLURM_JOB_ID.$(cat /proc/sys/kernel/random/uuid)"
 mine="$control/attempt-$attempt"
 printf 'holder=slurm\\njob_id=%s\\nattempt=%s\\nat_ms=%s\\n' \\
     "$SLURM_JOB_ID" "$attempt" "$(date +%s%3N)" >"$mine" || exit 0
