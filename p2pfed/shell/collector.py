@@ -1,8 +1,8 @@
-"""Python's cycle collector while a ledger is read.
+"""Python's cycle collector where a ledger is read or lived on.
 
-Reading makes values by the million that all stay and hold no cycles. The collector goes over young
-ones every 700 allocations and over all of them whenever they have grown by a quarter; that is a
-third of what reading costs, and finds nothing.
+Both make values by the million that stay and hold no cycles. The collector goes over the young ones
+every 700 allocations, and over all whenever they have grown by a quarter; that is a third of what
+reading costs, and finds nothing.
 """
 
 from __future__ import annotations

@@ -127,9 +127,9 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     database = stack.enter_context(Database.open(config.ledger, federation=charter.federation_id))
     highwater = HighWater(config.highwater)
     node = make_node(config, key, charter, database)
-    with rarely_collecting():
-        for row in database.blocks():
-            node.replay(row.data)
+    stack.enter_context(rarely_collecting())
+    for row in database.blocks():
+        node.replay(row.data)
     keep_all()
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
