@@ -252,7 +252,7 @@ def _double(levels: Sequence[float]) -> list[float]:
 def draw_balances(report: Report) -> str:
     """Every centre's balance over time, named at the end of its line."""
     height, left, right = 400, 60, _WIDTH - 130
-    levels = [a.balance_ppm / 10_000 for c in report.centres for a in c.accounts]
+    levels = [level for c in report.centres for _, level in _balances(c, report.length_s)]
     low, high = min([*levels, -10.0]), max([*levels, 10.0])
     panel = Panel(
         x=Linear(0, max(1, report.length_s), left, right),
@@ -262,11 +262,8 @@ def draw_balances(report: Report) -> str:
     )
     zero = panel.y(0)
     marks = [rule(left, zero, right, zero, stroke="#9aa7b4")]
-    lines = [
-        (centre, [(a.at_s, a.balance_ppm / 10_000) for a in centre.accounts])
-        for centre in report.centres
-        if centre.accounts
-    ]
+    lines = [(centre, _balances(centre, report.length_s)) for centre in report.centres]
+    lines = [(centre, points) for centre, points in lines if points]
     ends = spread([panel.y(points[-1][1]) for _, points in lines], 16, _HEAD + 14, height - 40)
     for index, ((centre, points), end) in enumerate(zip(lines, ends, strict=True)):
         colour = PALETTE[index % len(PALETTE)]
@@ -278,6 +275,11 @@ def draw_balances(report: Report) -> str:
         "balance: recent contribution against recent usage; below zero a centre owes",
     ) + panel.draw("".join(marks))
     return picture(_WIDTH, height, body, "Balances over time")
+
+
+def _balances(centre: CentreReport, length_s: int) -> list[tuple[float, float]]:
+    """Its balance in percent till the last submission; after that, work only runs out."""
+    return [(a.at_s, a.balance_ppm / 10_000) for a in centre.accounts if a.at_s <= length_s]
 
 
 def draw_flows(report: Report) -> str:
