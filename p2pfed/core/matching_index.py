@@ -17,6 +17,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import accumulate
+from operator import or_
 from typing import Final
 
 from p2pfed.core.ids import CentreName, JobId, Position
@@ -84,10 +86,7 @@ class _FallingLadder:
             steps = bisect_right(_STEPS, value)
             if steps:
                 self._masks[steps - 1] |= 1 << number
-        mask = 0
-        for step in range(len(_STEPS) - 1, -1, -1):
-            mask |= self._masks[step]
-            self._masks[step] = mask
+        self._masks = list(accumulate(reversed(self._masks), or_))[::-1]
 
     def at_least(self, value: int) -> int:
         return self._masks[bisect_right(_STEPS, value) - 1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from p2pfed.core.accounting import balance
 from p2pfed.core.ids import ClaimId, JobId, OfferId, Position
 from p2pfed.core.matching import Matcher, MatchInput, OfferState, Running, charge_of
 from p2pfed.core.matching_fit import Amount, end_ms
@@ -197,6 +198,8 @@ class Exchange:
             return False
         for home, needs in enumerate(self._needs):
             if not needs or self._workload.centres[home] not in self._alive:
+                continue
+            if balance(self._accounts.standing(home, cut_ms)) < self._rules.min_balance:
                 continue
             for centre, procs, time_s in ways:
                 if centre != home:
