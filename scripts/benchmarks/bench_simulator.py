@@ -14,10 +14,7 @@ independent EASY in tests/properties.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,10 +28,11 @@ from p2pfed.simulate.workload.outcome import Outcome
 from p2pfed.simulate.workload.reading import read_trace
 from p2pfed.simulate.workload.trace import Trace
 from p2pfed.simulate.workload.workload import make_workload
+from scripts.benchmarks.peers import make_peer, run_peer
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-PEER = ("accasim==1.1.3",)
+PEER = "accasim==1.1.3"
 
 
 def trace_files() -> list[Path]:
@@ -58,34 +56,14 @@ def mean_wait_s(outcome: Outcome) -> float:
     return sum(outcome.wait_ms) / len(outcome.wait_ms) / 1_000
 
 
-def make_peer(folder: Path) -> Path | None:
-    """The Python of a fresh venv with AccaSim; None if it can't be installed."""
-    python = folder / "bin" / "python"
-    steps = (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *PEER],
-    )
-    for step in steps:
-        if subprocess.run(step, capture_output=True, check=False).returncode:
-            return None
-    return python
-
-
-def run_peer(python: Path, trace: Trace, folder: Path) -> dict[str, float] | None:
+def replay_by_peer(python: Path, trace: Trace, folder: Path) -> dict[str, float] | None:
     """What AccaSim says about a trace; None if it fails."""
     plain = folder / "trace.swf"
     with plain.open("w") as file:
         for number, job in enumerate(trace.jobs, start=1):
             known = f"{number} {job.submit_s} -1 {job.run_s} {job.procs} -1 -1 {job.procs}"
             file.write(f"{known} {job.walltime_s} -1 1 1 1 1 1 1 -1 -1\n")
-    script = Path(__file__).with_name("peer_accasim.py")
-    words = [str(python), "-W", "ignore", str(script), str(plain), str(trace.procs)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(done.stderr[-400:])
-        return None
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    return run_peer(python, "peer_accasim.py", (str(plain), str(trace.procs)))
 
 
 def main() -> None:
@@ -95,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        python = None if options.no_peer else make_peer(folder / "venv")
+        python = None if options.no_peer else make_peer(folder / "venv", PEER)
         if python is None:
             print("without AccaSim: left out, or it can't be installed")
         print(
@@ -114,7 +92,7 @@ def main() -> None:
                 f"{centre:16} {count:>8,} {reading_s:>10.2f} {took_s:>8.3f} {count / took_s:>9,.0f}"
             )
             line += f" {mean_wait_s(outcome):>10,.0f}"
-            peer = run_peer(python, trace, folder) if python else None
+            peer = replay_by_peer(python, trace, folder) if python else None
             if peer:
                 rate = peer["jobs"] / peer["cpu_s"]
                 line += f" {peer['cpu_s']:>10.2f} {rate:>8,.0f} {peer['wait_mean_s']:>10,.0f}"
