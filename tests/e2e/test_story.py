@@ -313,7 +313,7 @@ def test_explain_says_of_each_offer_why_a_job_fits_nowhere(federation: Federatio
     alpha = federation["alpha"]
     name = script(alpha, "#!/bin/sh\ntrue\n")
     job_id = submitted(alpha, "-c", "64", "--mem", "1G", "-t", "1", name)
-    found = explained(alpha, job_id, "none of the 2 visible offers fits").json
+    found = explained(alpha, job_id, "none of the 2 open offers fits").json
     assert found.keys() == Explanation.__annotations__.keys()
     reasons = {}
     for fit in found["offers"]:
