@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--gpus", type=int, default=2, help="pretended GPUs of a node [2]")
     parser.add_argument("--accounting", action="store_true", help="with slurmdbd and MariaDB")
     parser.add_argument("--no-cgroups", action="store_true", help="even where cgroup v1 is there")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     settings = Settings(
         root=options.root.absolute(),
         nodes=options.nodes,

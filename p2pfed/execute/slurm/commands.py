@@ -2,7 +2,8 @@
 
 Each list begins with the program's name. What a guest chose stands only in values of options
 (`--name=value`), never where it could be read as an option. All times are asked for in seconds
-since the epoch: `SLURM_TIME_FORMAT=%s` belongs in the environment of every command.
+since the epoch: `SLURM_TIME_FORMAT=%s` belongs in the environment of every command. `--all` shows
+also what is in partitions that the daemon itself may not use.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s:
 
 def squeue(user: str, name: str = "") -> list[str]:
     """Lists jobs of an account in every state, all or those of one name."""
-    command = ["squeue", "--noheader", "--states=all", f"--user={user}"]
+    command = ["squeue", "--noheader", "--all", "--states=all", f"--user={user}"]
     return [*command, f"--format={SQUEUE_FORMAT}", *([f"--name={name}"] if name else [])]
 
 
 def show_job(job_id: str) -> list[str]:
     """Tells all of one job, on one line."""
-    return ["scontrol", "show", "job", "--details", "--oneliner", job_id]
+    return ["scontrol", "show", "job", "--all", "--details", "--oneliner", job_id]
 
 
 def show_config() -> list[str]:
@@ -85,12 +86,18 @@ def sacct(job_id: str, *, completion: bool) -> list[str]:
 
 def sinfo(partition: str) -> list[str]:
     """Tells each node's state and what is in use of it."""
-    return ["sinfo", "--noheader", "--Node", f"--partition={partition}", f"--Format={SINFO_FORMAT}"]
+    return [
+        "sinfo",
+        "--noheader",
+        "--Node",
+        f"--partition={partition}",
+        f"--Format={SINFO_FORMAT}",
+    ]
 
 
 def pending(*, starts: bool) -> list[str]:
     """Lists the jobs that wait, of all users; with `starts` when each is expected to begin."""
-    command = ["squeue", "--noheader", "--states=PENDING", f"--format={PENDING_FORMAT}"]
+    command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--format={PENDING_FORMAT}"]
     return [*command, *(["--start"] if starts else [])]
 
 

@@ -122,7 +122,9 @@ def test_a_local_job_takes_its_nodes_back_and_the_guest_runs_again(
     slurm("beta", *local, "--time=1", "--chdir=/", user=RESIDENT, script="#!/bin/sh\nsleep 3\n")
     view = alpha.until_over([job_id], deadline_s=180)[job_id]
     assert view["state"] == "completed"
-    assert outcomes(alpha, job_id) == ["preempted", "completed"]
+    first, *between, last = outcomes(alpha, job_id)
+    assert (first, last) == ("preempted", "completed")
+    assert set(between) <= {"preempted", "not-started"}  # it came back before the local job went
 
 
 def test_a_job_that_outlives_its_walltime_or_its_memory_has_failed(federation: Federation) -> None:
@@ -177,7 +179,7 @@ def test_a_controller_that_forgot_a_start_does_not_run_an_attempt_twice(
     until_line(witness / "ran")
     end_controller("beta", signal.SIGKILL)
     start_controller("beta")
-    view = alpha.until_over([job_id], deadline_s=180)[job_id]
+    view = alpha.until_over([job_id], deadline_s=300)[job_id]
     slurm("beta", "scontrol", "update", "nodename=beta[1-4]", "state=resume", check=False)
     assert view["state"] == "completed"
     began = [o for o in outcomes(alpha, job_id) if o not in ("not-started", "not-found")]
