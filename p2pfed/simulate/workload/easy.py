@@ -51,12 +51,8 @@ def simulate_easy(
 ) -> list[int]:
     """The start time of each job.
 
-    Args:
-        submit_s: per job, ascending.
-        run_s: per job, not above its `walltime_s`.
-        walltime_s: per job, at least 1.
-        width: per job, 1 to `procs`.
-        procs: processors of the machine.
+    Columns are per job: `submit_s` ascending, `run_s` not above `walltime_s`, that at least 1,
+    `width` from 1 to `procs`, the processors of the machine.
     """
     count = len(submit_s)
     start = [0] * count
@@ -75,8 +71,7 @@ def simulate_easy(
         while ends and ends[0][0] == now:
             job = heappop(ends)[1]
             free += width[job]
-            latest = start[job] + walltime_s[job], width[job], job
-            del running[bisect_left(running, latest)]
+            del running[bisect_left(running, (start[job] + walltime_s[job], width[job], job))]
             ended = True
         first_new = len(waiting)
         while next_submit == now:
@@ -84,8 +79,7 @@ def simulate_easy(
             arrived += 1
             next_submit = submit_s[arrived] if arrived < count else never
         begin = _head(waiting, width, free) if ended or not first_new else 0
-        started = waiting[:begin]
-        for job in started:
+        for job in waiting[:begin]:
             free -= width[job]
             start[job] = now
             heappush(ends, (now + run_s[job], job))
