@@ -82,7 +82,13 @@ def fulfil(reservation: str, path: str, fields: dict[str, str]) -> None:
 
 
 def read(path: str) -> dict[str, str] | None:
-    """The fields of a notice, or None if nobody wrote it.
+    """The fields of a notice, or None if nobody wrote it; see `read_with_owner`."""
+    found = read_with_owner(path)
+    return None if found is None else found[0]
+
+
+def read_with_owner(path: str) -> tuple[dict[str, str], int] | None:
+    """The fields of a notice and the account that owns it, or None if nobody wrote it.
 
     Lines without `=` are passed over, so that a damaged notice gives fewer fields, not an error.
 
@@ -90,15 +96,18 @@ def read(path: str) -> dict[str, str] | None:
         OSError: the file is there and can't be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # A pipe in its place must not make us wait.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     try:
+        owner = os.fstat(descriptor).st_uid
         text = os.read(descriptor, NOTICE_BYTES_MAX).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
     pairs = (line.partition("=") for line in text.split("\n"))
-    return {key: value for key, equals, value in pairs if equals}
+    return {key: value for key, equals, value in pairs if equals}, owner
 
 
 def sync_folder(path: str) -> None:

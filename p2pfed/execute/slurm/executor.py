@@ -41,7 +41,6 @@ from p2pfed.execute.jobs import (
     file_errors,
     now_ms,
     number,
-    read_marker,
     read_status,
     require_work,
 )
@@ -59,6 +58,7 @@ OVERDUE_MS: Final = 5000
 CANCEL_AGAIN_S: Final = 5.0
 _CLOCKS_S: Final = 30
 _DAEMON: Final = "daemon"
+_SLURM: Final = "slurm"
 
 
 class SlurmExecutor:
@@ -148,7 +148,7 @@ class SlurmExecutor:
             require_work(job)
             self._check_script(job)
             batch = _make_folder(job, "batch")
-            if read_marker(job) is not None or (batch / "status").exists():
+            if _marker(job) is not None or (batch / "status").exists():
                 return
             if (batch / "cancel").exists():
                 _give_up(job)
@@ -270,7 +270,7 @@ class SlurmExecutor:
         """What the job's folder alone tells for good."""
         with file_errors(job.folder):
             status = read_status(job.folder / "batch" / "status", job.name)
-            if status is None and (read_marker(job) or {}).get("holder") == _DAEMON:
+            if status is None and (_marker(job) or {}).get("holder") == _DAEMON:
                 status = NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
             return status
 
@@ -304,7 +304,7 @@ class SlurmExecutor:
 
     def _judge(self, job: NativeJob, rows: list[QueueRow]) -> NativeStatus | None:
         """The state of one job, given its rows in the queue; None if it can't be told now."""
-        marker = read_marker(job)
+        marker = _marker(job)
         row = _choose(rows, (marker or {}).get("job_id", ""))
         if row is None:
             return self._gone(job, marker)
@@ -339,10 +339,11 @@ class SlurmExecutor:
         """A job that is not in the queue: never submitted, purged, or lost with the controller."""
         if marker is None:
             _give_up(job)
-            marker = read_marker(job) or {}
+            marker = _marker(job) or {}
             if marker.get("holder") == _DAEMON:
                 return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
-        job_id = marker.get("job_id", "")
+        submitted = notices.read(str(job.folder / "batch" / "submitted")) or {}
+        job_id = submitted.get("job_id") or marker.get("job_id", "")
         details = self._accounted(job_id)
         if details is None and now_ms() >= job.kill_at_ms + OVERDUE_MS:
             began_s = number(marker, "at_ms") // 1000
@@ -366,7 +367,7 @@ class SlurmExecutor:
     def _ended(self, job: NativeJob, details: JobDetails, job_id: str) -> NativeStatus | None:
         """Writes down how a job ended, once for all; None if it has just begun after all."""
         _give_up(job)
-        marker = read_marker(job) or {}
+        marker = _marker(job) or {}
         began = marker.get("holder") != _DAEMON
         again = began and _is_second_begin(job, marker, details)
         outcome = outcome_of(
@@ -436,6 +437,22 @@ def _choose(rows: list[QueueRow], job_id: str) -> QueueRow | None:
     alive = [row for row in rows if row.state not in ENDED]
     candidates = held or alive or rows
     return candidates[-1] if candidates else None
+
+
+def _marker(job: NativeJob) -> dict[str, str] | None:
+    """The start marker; what a guest made of it can't hide that its job has begun.
+
+    The batch script makes it as the guests' account, so that a guest could change or remove it:
+    only a marker that is ours says that we hold it, and what we saw running has begun.
+    """
+    found = notices.read_with_owner(str(job.folder / "control" / f"started-{job.name}"))
+    began = (job.folder / "batch" / "began").exists()
+    if found is None:
+        return {"holder": _SLURM} if began else None
+    fields, owner = found
+    if fields.get("holder") == _DAEMON and (began or owner != os.geteuid()):
+        return {**fields, "holder": _SLURM}
+    return fields
 
 
 def _give_up(job: NativeJob) -> None:

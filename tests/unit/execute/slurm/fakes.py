@@ -51,13 +51,14 @@ class FakeSlurm:
         lines = (self.folder / "calls").read_text().splitlines()
         return [line for line in lines if line.partition(" ")[0] == program]
 
-    def executor(self, timeout_s: int = 15) -> SlurmExecutor:
+    def executor(self, timeout_s: int = 15, scripts: tuple[str, ...] = ()) -> SlurmExecutor:
         """An executor over these programs."""
         settings = SlurmSettings(
             partition="guest",
             run_as="nobody" if os.geteuid() == 0 else "",
             bin=str(self.folder),
             timeout_s=timeout_s,
+            scripts=scripts,
         )
         return SlurmExecutor(settings)
 

@@ -5,6 +5,8 @@ The suite on a real Slurm is tests/e2e/slurm.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -247,6 +249,37 @@ def test_of_two_jobs_of_one_name_the_markers_holder_counts(
     slurm.says("squeue", row(job, "RUNNING", "8") + row(job, "COMPLETED", "9"))
     status = polled(slurm.executor(), job)
     assert status is not None and status.state is NativeState.RUNNING
+
+
+@pytest.mark.parametrize("forged", ["removed", "holder=daemon\n", "pipe"])
+def test_a_guest_cannot_hide_that_its_job_has_begun(
+    slurm: FakeSlurm, job: NativeJob, forged: str
+) -> None:
+    mark_begun(job)
+    executor = slurm.executor()
+    slurm.says("squeue", row(job, "RUNNING"))
+    polled(executor, job)
+    marker = job.folder / "control" / f"started-{job.name}"
+    marker.unlink()
+    if forged == "pipe":
+        os.mkfifo(marker)
+    elif forged != "removed":
+        marker.write_text(forged)
+    status = polled(executor, job)
+    assert status is not None and status.state is NativeState.RUNNING
+    slurm.says("squeue", row(job, "FAILED"))
+    slurm.says("scontrol", DETAILS.format(state="FAILED", exit="3:0", start=START_S))
+    status = polled(executor, job)
+    assert status is not None and (status.outcome, status.exit_code) == (Outcome.FAILED, 3)
+
+
+def test_a_script_that_is_not_on_the_list_is_refused(slurm: FakeSlurm, job: NativeJob) -> None:
+    digest = hashlib.sha256(b"#!/bin/sh\n").hexdigest()
+    slurm.executor(scripts=(digest,)).submit(job)
+    (job.folder / "work" / "job.sh").write_text("#!/bin/sh\nrm -rf /\n")
+    with pytest.raises(ExecutorError) as caught:
+        slurm.executor(scripts=(digest,)).submit(job)
+    assert (caught.value.code, caught.value.transient) == ("slurm-script", False)
 
 
 def test_a_cancel_that_slurm_did_not_hear_is_told_again(slurm: FakeSlurm, job: NativeJob) -> None:
