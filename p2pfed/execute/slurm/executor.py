@@ -23,6 +23,7 @@ so that it never will be. docs/explanation/slurm.md tells the reasons.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -59,6 +60,8 @@ CANCEL_AGAIN_S: Final = 5.0
 _CLOCKS_S: Final = 30
 _DAEMON: Final = "daemon"
 _SLURM: Final = "slurm"
+_MADE_UNREADABLE: Final = (errno.EACCES, errno.ELOOP, errno.EISDIR, errno.ENXIO)
+"""What reading a marker fails with when a guest put something else in its place."""
 
 
 class SlurmExecutor:
@@ -445,7 +448,12 @@ def _marker(job: NativeJob) -> dict[str, str] | None:
     The batch script makes it as the guests' account, so that a guest could change or remove it:
     only a marker that is ours says that we hold it, and what we saw running has begun.
     """
-    found = notices.read_with_owner(str(job.folder / "control" / f"started-{job.name}"))
+    try:
+        found = notices.read_with_owner(str(job.folder / "control" / f"started-{job.name}"))
+    except OSError as error:
+        if error.errno not in _MADE_UNREADABLE:
+            raise
+        return {"holder": _SLURM}
     began = (job.folder / "batch" / "began").exists()
     if found is None:
         return {"holder": _SLURM} if began else None

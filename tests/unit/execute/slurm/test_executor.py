@@ -251,7 +251,7 @@ def test_of_two_jobs_of_one_name_the_markers_holder_counts(
     assert status is not None and status.state is NativeState.RUNNING
 
 
-@pytest.mark.parametrize("forged", ["removed", "holder=daemon\n", "pipe"])
+@pytest.mark.parametrize("forged", ["removed", "holder=daemon\n", "pipe", "folder", "link"])
 def test_a_guest_cannot_hide_that_its_job_has_begun(
     slurm: FakeSlurm, job: NativeJob, forged: str
 ) -> None:
@@ -263,6 +263,10 @@ def test_a_guest_cannot_hide_that_its_job_has_begun(
     marker.unlink()
     if forged == "pipe":
         os.mkfifo(marker)
+    elif forged == "folder":
+        marker.mkdir()
+    elif forged == "link":
+        marker.symlink_to("/etc/passwd")
     elif forged != "removed":
         marker.write_text(forged)
     status = polled(executor, job)
