@@ -16,7 +16,7 @@ from p2pfed.execute.slurm.settings import SlurmSettings
 SQUEUE_FORMAT: Final = "%i|%T|%j|%S|%e|%r"
 """Job id, state, name, start, end, reason: the reason last, since it may hold anything."""
 
-SACCT_FORMAT: Final = "JobIDRaw,State,Start,End,ExitCode,AllocCPUS,MaxRSS"
+SACCT_FORMAT: Final = "JobIDRaw,State,Start,End,ExitCode,AllocCPUS,MaxRSS,AllocTRES"
 SINFO_FORMAT: Final = "NodeList:|,StateComplete:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|"
 PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%r"
 """Job id, user, expected start, nodes, cores, partition, reason."""

@@ -17,6 +17,7 @@ _JOB_ID: Final = re.compile(r"([1-9]\d*)(?:[_+](?:\d+|\[[^\]|]*\]))?\Z")
 _STATE: Final = re.compile(r"[A-Z][A-Z_]*\Z")
 _PAIR: Final = re.compile(r"(?:^| )([A-Za-z][A-Za-z0-9_/:*-]*)=")
 _SIZE: Final = re.compile(r"(\d+)(?:\.\d+)?([KMGT]?)\Z")
+_GPUS: Final = re.compile(r"(?:^|,)gres/gpu=(\d+)(?:,|\Z)")
 _KIB: Final = {"": 0, "K": 1, "M": 1 << 10, "G": 1 << 20, "T": 1 << 30}
 _KNOWN: Final = WAITING | ACTIVE | ENDED.keys()
 
@@ -131,9 +132,9 @@ def parse_accounting(text: str, job_id: str) -> JobDetails | None:
     memory_kib = 0
     for line in text.splitlines():
         fields = line.split("|")
-        if len(fields) != 7:
-            raise _odd("sacct", "seven fields", line)
-        row_id, state, start, end, exits, cores, rss = fields
+        if len(fields) != 8:
+            raise _odd("sacct", "eight fields", line)
+        row_id, state, start, end, exits, cores, rss, tres = fields
         if row_id.partition(".")[0] != job_id:
             continue
         memory_kib = max(memory_kib, _kib(rss))
@@ -149,6 +150,7 @@ def parse_accounting(text: str, job_id: str) -> JobDetails | None:
                 exit_code=exit_code,
                 signal=signal,
                 cores=int(cores or 0),
+                gpus=int(gpus[1]) if (gpus := _GPUS.search(tres)) else 0,
             )
         except ValueError:
             raise _odd("sacct", "an exit code and a number of cores", line) from None
@@ -161,6 +163,7 @@ def parse_accounting(text: str, job_id: str) -> JobDetails | None:
         exit_code=found.exit_code,
         signal=found.signal,
         cores=found.cores,
+        gpus=found.gpus,
         memory_mib_max=-(-memory_kib // 1024),
     )
 
@@ -168,7 +171,7 @@ def parse_accounting(text: str, job_id: str) -> JobDetails | None:
 def parse_memory(text: str, job_id: str) -> int:
     """The most memory in MiB that a step of the job used, by sacct; 0 if it does not tell yet."""
     rows = [line.split("|") for line in text.splitlines()]
-    used = [_kib(row[6]) for row in rows if len(row) == 7 and row[0].partition(".")[0] == job_id]
+    used = [_kib(row[6]) for row in rows if len(row) == 8 and row[0].partition(".")[0] == job_id]
     return -(-max(used, default=0) // 1024)
 
 

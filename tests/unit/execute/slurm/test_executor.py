@@ -177,9 +177,11 @@ def test_a_job_that_was_purged_is_found_in_accounting(slurm: FakeSlurm, job: Nat
     slurm.says("config", SLURMDBD)
     executor = slurm.executor()
     # slurmdbd is late: the job is not known to be over.
-    slurm.says("sacct", "7|RUNNING|1795445091|Unknown|0:0|4|\n")
+    slurm.says("sacct", "7|RUNNING|1795445091|Unknown|0:0|4||\n")
     assert polled(executor, job) is None
-    ended = "7|FAILED|1795445091|1795445999|3:0|4|\n7.batch|FAILED|1795445091|1795445999|3:0|4|9M\n"
+    ended = (
+        "7|FAILED|1795445091|1795445999|3:0|4||\n7.batch|FAILED|1795445091|1795445999|3:0|4|9M|\n"
+    )
     slurm.says("sacct", ended)
     status = polled(executor, job)
     assert status is not None

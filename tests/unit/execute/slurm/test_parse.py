@@ -44,7 +44,7 @@ PREEMPTED = (
     "GRES= MinCPUsNode=1 StdOut=/dev/null Power= TresPerNode=gres:gpu:fake:1 \n"
 )
 COMPLETION = (
-    "1|OUT_OF_MEMORY|1795445091|1795445091|0:125|1|\n5|PREEMPTED|1795445091|1795445094|0:0|1|\n"
+    "1|OUT_OF_MEMORY|1795445091|1795445091|0:125|1||\n5|PREEMPTED|1795445091|1795445094|0:0|1||\n"
 )
 
 
@@ -145,22 +145,22 @@ def test_completion_records_tell_of_the_job_asked_for() -> None:
 
 # Steps and memory: the columns are those of sacct(1) in 22.05 with slurmdbd.
 STEPS = """\
-9|CANCELLED by 1001|1795445091|1795445099|0:0|4|
-9.batch|CANCELLED|1795445091|1795445099|0:15|4|2048K
-9.0|CANCELLED|1795445091|1795445099|0:15|4|3.5M
+9|CANCELLED by 1001|1795445091|1795445099|0:0|4||billing=4,cpu=4,gres/gpu=2,mem=128M,node=2
+9.batch|CANCELLED|1795445091|1795445099|0:15|4|2048K|cpu=2,gres/gpu=1
+9.0|CANCELLED|1795445091|1795445099|0:15|4|3.5M|cpu=4,gres/gpu=2
 """
 
 
 def test_accounting_tells_the_most_memory_of_any_step() -> None:
     found = parse_accounting(STEPS, "9")
     assert found is not None
-    assert (found.state, found.cores, found.memory_mib_max) == ("CANCELLED", 4, 3)
+    assert (found.state, found.cores, found.gpus, found.memory_mib_max) == ("CANCELLED", 4, 2, 3)
     assert parse_memory(STEPS, "9") == 3
     assert parse_memory("", "9") == 0
 
 
 def test_a_job_that_accounting_believes_to_run_is_not_over() -> None:
-    assert parse_accounting("9|RUNNING|1795445091|Unknown|0:0|4|\n", "9") is None
+    assert parse_accounting("9|RUNNING|1795445091|Unknown|0:0|4||\n", "9") is None
 
 
 def test_gpus_are_counted_by_type() -> None:
