@@ -65,7 +65,6 @@ class Result:
     names: tuple[CentreName, ...]
     comparison: Comparison
     classes: tuple[SizeClass, ...]
-    lowest_ppm: tuple[int, ...]
 
     def ratio(self, centre: int) -> float:
         """A centre's mean wait, as part of what it was alone."""
@@ -82,15 +81,11 @@ def replay(task: tuple[Sequence[Trace], Case]) -> Result:
     isolated = run_isolated(workload)
     federated = run_federated(workload, case.options)
     warmup_s = int(WEEK_S / case.load)
-    lowest = [0] * len(workload.centres)
-    for sample in federated.balances:
-        lowest[sample.centre] = min(lowest[sample.centre], sample.balance_ppm)
     return Result(
         case=case,
         names=workload.centres,
         comparison=compare(isolated, federated, run_ideal(workload), warmup_s),
         classes=tuple(size_classes(isolated, federated, warmup_s)),
-        lowest_ppm=tuple(lowest),
     )
 
 
@@ -179,6 +174,9 @@ def riders(names: Sequence[str]) -> Iterator[Case]:
             options = with_rules(min_balance=min_balance)
             options = replace(options, policies={name: CentrePolicy.free_rider()})
             yield Case(label=f"{name} rides, debt limit {label}", options=options)
+    for name in names:
+        others = tuple(other for other in names if other != name)
+        yield Case(label=f"without {name}", only=others)
 
 
 def loads(_: Sequence[str]) -> Iterator[Case]:
@@ -254,17 +252,20 @@ def summarise_seeds(results: Sequence[Result]) -> None:
 
 def summarise_riders(results: Sequence[Result]) -> None:
     """What riding gains, what honesty does, and what it costs the others."""
-    honest, ridden = results[0], results[1:]
-    print("\n| case | rider's cut | as an honest centre | others' cut | with it honest | lowest |")
+    honest = results[0]
+    without = {r.case.label: r.comparison.wait_cut for r in results if r.case.only}
+    print(
+        "\n| case | rider's cut | as an honest centre | others' cut | with it honest | without it |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
-    for result in ridden:
-        (name,) = result.case.options.policies
-        rider = result.names.index(CentreName(name))
-        print(
-            f"| {result.case.label} | {percent(1 - result.ratio(rider))} "
-            f"| {percent(1 - honest.ratio(rider))} | {percent(others_cut(result, rider))} "
-            f"| {percent(others_cut(honest, rider))} | {result.lowest_ppm[rider]:,} |"
-        )
+    for result in results:
+        for name in result.case.options.policies:
+            rider = result.names.index(CentreName(name))
+            print(
+                f"| {result.case.label} | {percent(1 - result.ratio(rider))} "
+                f"| {percent(1 - honest.ratio(rider))} | {percent(others_cut(result, rider))} "
+                f"| {percent(others_cut(honest, rider))} | {percent(without[f'without {name}'])} |"
+            )
 
 
 def others_cut(result: Result, rider: int) -> float:
