@@ -114,9 +114,7 @@ def test_a_host_that_dies_for_good_frees_the_home_after_the_lease() -> None:
     node = world.centres[home].node
     assert node is not None
     live = node.ledger.live
-    assert world.run(
-        120_000, lambda: all(live.judge(j).state.final for j in live.jobs.values())
-    )
+    assert world.run(120_000, lambda: all(live.judge(j).state.final for j in live.jobs.values()))
     (runs,) = world.runs.values()
     assert [run.host for run in runs] == [dying, other]
     assert runs[0].native.ends_ms <= runs[1].native.begins_ms

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from p2pfed.errors import InputError
 from p2pfed.shell.door import JobRequest
 from p2pfed.shell.jobscript import (
-    SCRIPT_BYTES_MAX,
     JobOptions,
     check_request,
     parse_job_script,
     parse_memory_mib,
     parse_walltime_s,
 )
+from p2pfed.shell.sbatch import SCRIPT_BYTES_MAX
 
 
 def script(*directives: str) -> bytes:
