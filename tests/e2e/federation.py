@@ -302,10 +302,12 @@ class Federation:
     Attributes:
         root: holds all their folders.
         centres: by name.
+        proven: a test showed at its end that all is well, so the next one may use it too.
     """
 
     root: Path
     centres: dict[str, Centre] = field(default_factory=dict)
+    proven: bool = False
 
     @classmethod
     def found(
@@ -443,6 +445,32 @@ class Federation:
                 if mark in text:
                     found.append(int(entry.name))
         return found
+
+
+class Shared:
+    """One federation for the tests of a module, made anew after a test that left it in doubt."""
+
+    def __init__(self, made: Callable[[], Federation]) -> None:
+        self._made = made
+        self._federation: Federation | None = None
+
+    @contextmanager
+    def lend(self) -> Iterator[Federation]:
+        """A federation whose daemons run and may write."""
+        if self._federation is None:
+            self._federation = self._made()
+            self._federation.start()
+        federation = self._federation
+        federation.proven = False
+        yield federation
+        if not federation.proven or not all(centre.running for centre in federation):
+            self.close()
+
+    def close(self) -> None:
+        """Ends the federation, if there is one, and shows its logs if it was left in doubt."""
+        federation, self._federation = self._federation, None
+        if federation is not None:
+            federation.__exit__(None if federation.proven else AssertionError, None, None)
 
 
 def call(*arguments: str) -> None:

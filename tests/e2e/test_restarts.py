@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.federation import LOOK_S, Federation
-from tests.e2e.test_crashes import Witness, check_ledgers, check_ran_once
+from tests.e2e.federation import LOOK_S, Federation, Shared
+from tests.e2e.test_crashes import NAMES, Witness, check_ledgers, check_ran_once
 from tests.waiting import wait_until
 
 PATIENT = """#!/bin/bash
@@ -19,11 +20,16 @@ exit 5
 """
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    made = Shared(lambda: Federation.found(*NAMES, cores=2, opened=("beta",)))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def federation() -> Iterator[Federation]:
-    names = ("alpha", "beta", "gamma")
-    with Federation.found(*names, cores=2, opened=("beta",)) as made:
-        made.start()
+def federation(shared: Shared) -> Iterator[Federation]:
+    with shared.lend() as made:
         made.until_offers(1)
         yield made
 
@@ -31,7 +37,8 @@ def federation() -> Iterator[Federation]:
 def started(federation: Federation) -> tuple[str, int, Path]:
     """A job of alpha that runs at beta until it is told to end: its id, its pid, the signal."""
     alpha = federation["alpha"]
-    pid, go = federation.root / "pid", federation.root / "go"
+    folder = Path(tempfile.mkdtemp(dir=federation.root))
+    pid, go = folder / "pid", folder / "go"
     job_id = alpha.submit(PATIENT, str(pid), str(go))
     alpha.until_state(job_id, "started")
     wait_until(pid.exists, "the job", look_s=LOOK_S)
@@ -43,6 +50,8 @@ def test_daemons_end_cleanly_and_at_once(federation: Federation) -> None:
         assert centre.stop() == 0
         assert centre.log.rstrip().endswith("stopped")
         assert not (centre.folder / "run" / "control.sock").exists()
+    federation.start()
+    check_ledgers(federation)
 
 
 def test_a_guest_runs_on_while_its_host_is_away_and_is_found_again(
@@ -73,6 +82,7 @@ def test_a_guest_that_ends_while_its_host_is_away_keeps_its_exit_code(
     view = alpha.until_over([job_id])[job_id]
     assert (view["exit_code"], view["outcome"], view["attempts"]) == (5, "failed", 1)
     assert alpha.output(job_id) == "done\n"
+    check_ledgers(federation)
 
 
 def test_a_job_that_ends_while_its_home_is_away_comes_home_later(federation: Federation) -> None:
@@ -89,7 +99,7 @@ def test_a_job_that_ends_while_its_home_is_away_comes_home_later(federation: Fed
 
 def test_all_daemons_stop_and_start_and_the_queue_is_as_it_was(federation: Federation) -> None:
     alpha = federation["alpha"]
-    witness = Witness(federation.root / "witness")
+    witness = Witness(federation)
     job_ids = [witness.submit(alpha) for _ in range(6)]
     for centre in federation:
         assert centre.stop() == 0

@@ -7,14 +7,15 @@ high-water file lies outside of it and stays, or is what was lost.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from p2pfed.errors import StateError
-from tests.e2e.federation import LOOK_S, Centre, Federation
-from tests.e2e.test_crashes import Witness, check_ledgers, check_ran_once
+from tests.e2e.federation import LOOK_S, Centre, Federation, Shared
+from tests.e2e.test_crashes import NAMES, Witness, check_ledgers, check_ran_once
 from tests.waiting import wait_until
 
 SHORT_LEASES = {
@@ -27,24 +28,30 @@ SHORT_LEASES = {
 LEASE_MAX_MS = 7_500
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    opened = ("beta", "gamma")
+    made = Shared(lambda: Federation.found(*NAMES, cores=2, opened=opened, rules=SHORT_LEASES))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def federation() -> Iterator[Federation]:
-    names = ("alpha", "beta", "gamma")
-    with Federation.found(*names, cores=2, opened=("beta", "gamma"), rules=SHORT_LEASES) as made:
-        made.start()
+def federation(shared: Shared) -> Iterator[Federation]:
+    with shared.lend() as made:
         made.until_offers(2)
         yield made
 
 
 @pytest.fixture
 def witness(federation: Federation) -> Witness:
-    return Witness(federation.root / "witness", walltime_s=3)
+    return Witness(federation, walltime_s=3)
 
 
 def backed_up(centre: Centre) -> Path:
     """Stops the daemon, copies its state folder, starts it again."""
     assert centre.stop() == 0
-    copy = centre.folder / "yesterday"
+    copy = Path(tempfile.mkdtemp(dir=centre.folder), "state")
     shutil.copytree(centre.folder / "state", copy)
     centre.start()
     centre.until_writing()
@@ -196,6 +203,7 @@ def test_without_its_high_water_file_a_centre_waits_for_every_member(
     assert "without high-water file" in alpha.cli("status").out
     assert alpha.status()["epoch"] == 0
     check_ran_once(alpha, [witness.submit(alpha)], witness)
+    check_ledgers(federation)
 
 
 def test_without_its_high_water_file_a_host_takes_no_guests_for_a_whole_lease(
@@ -224,6 +232,10 @@ def test_a_damaged_high_water_file_stops_the_start_and_says_what_to_do(
     alpha = federation["alpha"]
     alpha.kill()
     path = alpha.folder / "highwater"
-    path.write_text(path.read_text().replace("highwater 1 alpha 0", "highwater 1 alpha 1"))
+    right = path.read_text()
+    path.write_text(right.replace("highwater 1 alpha 0", "highwater 1 alpha 1"))
     code, said = alpha.fails_to_start()
     assert (code, "[highwater-damaged]" in said) == (4, True)
+    path.write_text(right)
+    alpha.start()
+    check_ledgers(federation)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from p2pfed.shell.door import (
     PeerView,
     StatusView,
 )
-from tests.e2e.federation import FAST_RULES, Answer, Centre, Federation, free_port, run_program
+from tests.e2e.federation import FAST_RULES, Centre, Federation, free_port, run_program
 from tests.waiting import wait_until
 
 CORES = {"alpha": 2, "beta": 4, "gamma": 2}
@@ -303,18 +303,24 @@ def test_a_request_that_nobody_can_meet_is_refused_at_once(federation: Federatio
 # Explain
 
 
-def explained(centre: Centre, job_id: str, ready: str) -> Answer:
-    """`explain --json`, once its summary holds the text `ready`."""
-    centre.until(lambda client: ready in client.explain(job_id)["summary"], f"{ready!r}")
-    return centre.cli("explain", job_id, "--json")
+def explained(centre: Centre, job_id: str, ready: Callable[[Explanation], bool]) -> Explanation:
+    """`explain --json`, once it is as the predicate says."""
+    centre.until(lambda client: ready(client.explain(job_id)), "the explanation")
+    found: Explanation = centre.cli("explain", job_id, "--json").json
+    assert found.keys() == Explanation.__annotations__.keys()
+    return found
+
+
+def nothing_free(offers: list[FitView]) -> bool:
+    return len(offers) == 2 and not any(fit["fits"] and fit["free_now"] for fit in offers)
 
 
 def test_explain_says_of_each_offer_why_a_job_fits_nowhere(federation: Federation) -> None:
     alpha = federation["alpha"]
     name = script(alpha, "#!/bin/sh\ntrue\n")
     job_id = submitted(alpha, "-c", "64", "--mem", "1G", "-t", "1", name)
-    found = explained(alpha, job_id, "none of the 2 open offers fits").json
-    assert found.keys() == Explanation.__annotations__.keys()
+    found = explained(alpha, job_id, lambda e: e["score"] is not None and len(e["offers"]) == 2)
+    assert "none of the 2 open offers fits" in found["summary"]
     reasons = {}
     for fit in found["offers"]:
         assert fit.keys() == FitView.__annotations__.keys()
@@ -336,17 +342,19 @@ def test_explain_names_who_stands_ahead_of_a_job_that_waits(federation: Federati
     ask = ("--mem", "64M", "-t", "1", "-c", "4")
     first = submitted(alpha, *ask, "--class", "normal", name)
     behind = submitted(alpha, *ask, "--class", "low", name)
-    found = explained(alpha, behind, "not free; 1 jobs ahead").json
-    assert (found["ahead"], found["ahead_first"][0]["job_id"]) == (1, first)
+    found = explained(alpha, behind, lambda e: e["ahead"] == 1 and nothing_free(e["offers"]))
+    assert found["ahead_first"][0]["job_id"] == first
     assert found["ahead_first"][0]["home"] == "alpha"
     score = found["score"]
+    assert score is not None
     assert score["total"] == score["work_class"] + score["urgency"] + score["balance"]
     assert score["total"] < found["ahead_first"][0]["total"]
     fits = {fit["host"]: fit for fit in found["offers"]}
     assert fits["beta"]["fits"] and not fits["beta"]["free_now"]
     assert not fits["gamma"]["fits"]
-    kept = explained(alpha, first, "not free; 0 jobs ahead").json
-    assert kept["reserved_offer_id"] == fits["beta"]["offer_id"]
+    kept = explained(alpha, first, lambda e: e["reserved_offer_id"] is not None)
+    assert (kept["ahead"], kept["reserved_offer_id"]) == (0, fits["beta"]["offer_id"])
+    assert kept["reserved_from_ms"] is not None
     assert kept["reserved_from_ms"] > time.time() * 1000
     cancelled(alpha, *running, first, behind)
 
