@@ -66,6 +66,7 @@ class _Attempt:
     submitted: bool
     state: NativeState | None = None
     cancel: bool = False
+    rest_until: float = 0.0
 
 
 class Natives:
@@ -209,7 +210,7 @@ class Natives:
         except ExecutorError as error:
             if error.transient:
                 log.warning("will submit %s again: %s", attempt.native.name, error)
-                await trio.sleep(RETRY_S)
+                attempt.rest_until = trio.current_time() + RETRY_S
                 return
             del self._attempts[attempt.claim_id]
             await self._events.send(NativeRefused(claim_id=attempt.claim_id, why=str(error)))
@@ -226,9 +227,10 @@ class Natives:
 
     async def _poll(self) -> bool:
         """Asks for the state of all attempts; returns True if one changed."""
-        for attempt in [a for a in self._attempts.values() if not a.submitted]:
+        awake = [a for a in self._attempts.values() if a.rest_until <= trio.current_time()]
+        for attempt in [a for a in awake if not a.submitted]:
             await self._submit(attempt)
-        watched = [a for a in self._attempts.values() if a.submitted]
+        watched = [a for a in awake if a.submitted]
         if not watched:
             return False
         jobs = tuple(attempt.native for attempt in watched)
@@ -274,7 +276,7 @@ class Natives:
                 digest, size = await trio.to_thread.run_sync(self._collect, attempt)
             except (P2pfedError, OSError) as error:
                 log.error("can't collect the result of %s: %s", attempt.native.name, error)
-                await trio.sleep(RETRY_S)
+                attempt.rest_until = trio.current_time() + RETRY_S
                 return
         del self._attempts[attempt.claim_id]
         elapsed_s = -(-max(0, status.ended_ms - status.started_ms) // 1000)
