@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def run_variants(
     if count <= 1:
         return list(_run_here(variants, done))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
         futures = [pool.submit(_attempt, variant.study) for variant in variants]
         try:
             for finished, _ in enumerate(as_completed(futures), start=1):
@@ -92,6 +93,11 @@ def run_variants(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin_worker() -> None:
+    """Lets Ctrl-C, which reaches all processes of a terminal, end a worker without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _attempt(study: Study) -> Report | _Failure:

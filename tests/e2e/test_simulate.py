@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 SOURCE = Path(__file__).parents[2]
 TRACES = SOURCE / "examples" / "traces"
@@ -129,3 +132,33 @@ def test_bad_input_is_told_in_a_few_lines(what: str) -> None:
 def test_an_error_is_json_where_json_is_asked_for() -> None:
     _, err = run("nowhere.swf", "--json", code=2)
     assert json.loads(err)["code"] == "workload-file"
+
+
+def test_an_interrupted_sweep_ends_with_all_its_workers(tmp_path: Path) -> None:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    words = ("--synthetic", "a=64:4000", "--synthetic", "b=64:4000")
+    sweep = ("--sweep", f"seed={','.join(map(str, range(50)))}", "--workers", "2")
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "p2pfed", "simulate", *words, *sweep],
+        cwd=tmp_path,
+        env=kept | {"PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        try:
+            wait_until(lambda: len(children_of(program.pid)) >= 3, "workers, and their tracker")
+            os.killpg(program.pid, signal.SIGINT)
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
+    assert program.returncode == 130
+    assert out == ""
+    assert err.endswith("interrupted\n")  # a worker that was still loading may say more
+
+
+def children_of(pid: int) -> list[str]:
+    """Processes that another one has started and that run."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return path.read_text().split() if path.exists() else []
