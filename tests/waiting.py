@@ -8,6 +8,7 @@ the thing will never happen.
 from __future__ import annotations
 
 import select
+import signal
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,14 @@ T = TypeVar("T")
 
 DEADLINE_S = 60.0
 _LOOK_S = 0.01
+
+
+def heed_interrupts() -> None:
+    """For a child before it begins: SIGINT does what it does at a terminal.
+
+    Whoever runs the tests in the background may have had it ignored, which children inherit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(

@@ -17,7 +17,7 @@ import pytest
 
 from p2pfed.shell.client import Client
 from tests.e2e.federation import run_program
-from tests.waiting import wait_until
+from tests.waiting import heed_interrupts, wait_until
 
 TIMEOUT_S = 240
 
@@ -39,6 +39,7 @@ def start_demo(folder: Path, *options: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no threads run here
     )
 
 

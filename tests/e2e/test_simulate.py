@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import heed_interrupts, wait_until
 
 SOURCE = Path(__file__).parents[2]
 TRACES = SOURCE / "examples" / "traces"
@@ -146,6 +146,7 @@ def test_an_interrupted_sweep_ends_with_all_its_workers(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no threads run here
     ) as program:
         try:
             wait_until(lambda: len(children_of(program.pid)) >= 3, "workers, and their tracker")
