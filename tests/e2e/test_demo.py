@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfed.errors import ControlError
 from p2pfed.shell.client import Client
 from tests.e2e.federation import run_program
 from tests.waiting import heed_interrupts, wait_until
@@ -106,6 +107,15 @@ def test_every_job_runs_once_elsewhere_and_all_books_agree(folder: Path) -> None
     the_kept_centres_can_be_used_by_hand(folder / "kept", report["jobs"][0]["job_id"])
 
 
+def answers(socket: Path) -> bool:
+    """True once a daemon answers; the socket's file is there a little earlier."""
+    try:
+        with Client(socket):
+            return True
+    except ControlError:
+        return False
+
+
 def the_kept_centres_can_be_used_by_hand(kept: Path, job_id: str) -> None:
     config = ("--config", str(kept / "alpha"))
     with (kept / "alpha" / "daemon.log").open("ab") as log:
@@ -114,7 +124,7 @@ def the_kept_centres_can_be_used_by_hand(kept: Path, job_id: str) -> None:
         )
     try:
         socket = kept / "alpha" / "run" / "control.sock"
-        wait_until(socket.exists, "the control socket")
+        wait_until(lambda: answers(socket), "an answer at the control socket")
         with Client(socket) as client:
             assert client.job(job_id)["job"]["state"] == "completed"
         said = run_program("output", *config, job_id, folder=kept)
