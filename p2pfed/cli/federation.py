@@ -20,7 +20,7 @@ from p2pfed.cli.tables import (
 )
 
 if TYPE_CHECKING:
-    from p2pfed.shell.door import BalanceView, OfferView, StatusView
+    from p2pfed.shell.answers import BalanceView, OfferView, StatusView
 
 
 @click.command()

@@ -16,10 +16,11 @@ from p2pfed.cli.tables import (
     show_mib,
     show_time,
 )
-from p2pfed.shell.door import JobScope, JobState
+from p2pfed.shell.answers import JobState
+from p2pfed.shell.door import JobScope
 
 if TYPE_CHECKING:
-    from p2pfed.shell.door import AttemptView, Explanation, JobDetail, JobView, ScoreView
+    from p2pfed.shell.answers import AttemptView, Explanation, JobDetail, JobView, ScoreView
 
 
 @click.command()

@@ -37,8 +37,8 @@ from p2pfed.shell.jobscript import (
 from p2pfed.shell.members import check_member_path
 
 if TYPE_CHECKING:
+    from p2pfed.shell.answers import JobView
     from p2pfed.shell.client import Client
-    from p2pfed.shell.door import JobView
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -18,8 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from p2pfed.errors import ControlError, InputError
-from p2pfed.shell.api.answers import error_from
-from p2pfed.shell.door import (
+from p2pfed.shell.answers import (
     BalanceView,
     Explanation,
     JobDetail,
@@ -30,6 +29,7 @@ from p2pfed.shell.door import (
     PeerView,
     StatusView,
 )
+from p2pfed.shell.api.errors import error_from
 
 ANSWER_TIMEOUT_S: Final = 60
 """Between two bytes of an answer; a submission waits for the disk."""

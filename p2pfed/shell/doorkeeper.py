@@ -23,26 +23,24 @@ from p2pfed.errors import InputError, StateError
 from p2pfed.execute.interface import Capacity
 from p2pfed.node.events import CancelJob, CloseOffer, Event, OpenOffer, RequestId, SubmitJob
 from p2pfed.shell import views
-from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
-from p2pfed.shell.brain import Brain, wall_ms
-from p2pfed.shell.config import CentreConfig
-from p2pfed.shell.door import (
+from p2pfed.shell.answers import (
     BalanceView,
     Explanation,
     JobDetail,
-    JobQuery,
     JobResult,
     JobView,
     MemberView,
     Notice,
-    OfferRequest,
     OfferView,
     PeerView,
     ResultFile,
     ResultState,
     StatusView,
-    Submission,
 )
+from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
+from p2pfed.shell.brain import Brain, wall_ms
+from p2pfed.shell.config import CentreConfig
+from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.explaining import explanation
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec

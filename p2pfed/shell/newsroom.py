@@ -8,8 +8,8 @@ from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.node.effects import Effect, Note
 from p2pfed.node.events import DialFailed, Event, LinkDown, LinkId, LinkUp
 from p2pfed.node.node import Node
+from p2pfed.shell.answers import JobView, Notice
 from p2pfed.shell.brain import wall_ms
-from p2pfed.shell.door import JobView, Notice
 from p2pfed.shell.notices import Notices
 
 

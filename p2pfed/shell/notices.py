@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from p2pfed.shell.door import Notice
+from p2pfed.shell.answers import Notice
 
 NOTICES_PENDING_MAX: Final = 4096
 """Notices that a slow watcher may leave unread before it is cut off."""

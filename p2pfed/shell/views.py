@@ -17,7 +17,7 @@ from p2pfed.core.matching_fit import capacity_of
 from p2pfed.core.records import Dispute, Outcome, Receipt
 from p2pfed.core.units import hlc_ms
 from p2pfed.node.node import Node
-from p2pfed.shell.door import (
+from p2pfed.shell.answers import (
     AmountView,
     AttemptView,
     BalanceView,
@@ -28,7 +28,7 @@ from p2pfed.shell.door import (
     PeerView,
     ResultState,
 )
-from p2pfed.shell.door import JobState as JobWord
+from p2pfed.shell.answers import JobState as JobWord
 from p2pfed.shell.localrows import LocalJob
 
 JOB_WORDS: dict[JobState, JobWord] = {

@@ -24,8 +24,8 @@ from typing import Self, TypeVar
 
 from p2pfed.cli.main import main
 from p2pfed.errors import ControlError
+from p2pfed.shell.answers import StatusView
 from p2pfed.shell.client import Client
-from p2pfed.shell.door import StatusView
 from scripts.benchmarks.relay import Relay
 
 T = TypeVar("T")

@@ -28,8 +28,8 @@ from p2pfed.cli.main import main
 from p2pfed.core.audit import Report, verify_ledger
 from p2pfed.core.charter import Charter, decode_charter
 from p2pfed.errors import ControlError
+from p2pfed.shell.answers import JobDetail, JobView, StatusView
 from p2pfed.shell.client import Client
-from p2pfed.shell.door import JobDetail, JobView, StatusView
 from tests.waiting import wait_until
 
 FAST_RULES: Mapping[str, int] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.shell.door import (
+from p2pfed.shell.answers import (
     AttemptView,
     BalanceView,
     Explanation,

@@ -22,7 +22,8 @@ from starlette.routing import Route
 from p2pfed.core.ids import JobId, OfferId, parse_position
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError, P2pfedError, StateError
-from p2pfed.shell.api.answers import error_view, status_of
+from p2pfed.shell.answers import JobResult, Notice
+from p2pfed.shell.api.errors import error_view, status_of
 from p2pfed.shell.api.requests import (
     REQUEST_BYTES_MAX,
     parse_job_query,
@@ -31,7 +32,7 @@ from p2pfed.shell.api.requests import (
     parse_offer_request,
 )
 from p2pfed.shell.api.upload import Upload
-from p2pfed.shell.door import Door, JobRequest, JobResult, Notice, Submission
+from p2pfed.shell.door import Door, JobRequest, Submission
 from p2pfed.shell.jobscript import JobScript, parse_job_script
 from p2pfed.store.files import disk_errors
 

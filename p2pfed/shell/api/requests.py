@@ -14,7 +14,8 @@ from typing import Any, Final, get_args
 from p2pfed.core.fields import wire_fields
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError
-from p2pfed.shell.door import JobQuery, JobRequest, JobScope, JobState, OfferRequest
+from p2pfed.shell.answers import JobState
+from p2pfed.shell.door import JobQuery, JobRequest, JobScope, OfferRequest
 from p2pfed.shell.jobscript import check_request, parse_variable, sorted_words
 
 REQUEST_BYTES_MAX: Final = 1 << 20

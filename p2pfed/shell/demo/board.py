@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from p2pfed.core.ids import CentreName
+from p2pfed.shell.answers import JobView
 from p2pfed.shell.demo.plan import Plan
-from p2pfed.shell.door import JobView
 
 _HOLDING: Final = frozenset({"accepted", "leased", "started"})
 _SHOWN: Final = {"claimed": "matched", "accepted": "matched", "leased": "matched"}

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from p2pfed.errors import ControlError
+from p2pfed.shell.answers import JobView
 from p2pfed.shell.demo.daemons import Daemon
-from p2pfed.shell.door import JobView
 
 _RETRY_S: Final = 0.2
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from p2pfed.core.ids import CentreName
 from p2pfed.errors import P2pfedError
+from p2pfed.shell.answers import JobView
 from p2pfed.shell.client import Client
 from p2pfed.shell.demo.board import Board, Stage
 from p2pfed.shell.demo.daemons import Daemon, Daemons
@@ -23,7 +24,6 @@ from p2pfed.shell.demo.founding import demo_folder, found_federation
 from p2pfed.shell.demo.plan import WALLTIME_S, JobPlan, Plan, example_script
 from p2pfed.shell.demo.report import DemoReport
 from p2pfed.shell.demo.verdict import Verdict
-from p2pfed.shell.door import JobView
 
 TEMPLATE: Final = "default"
 _JOBS_S: Final = 120

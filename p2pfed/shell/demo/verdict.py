@@ -17,12 +17,12 @@ from typing import Final
 from p2pfed.core.audit import Report, verify_ledger
 from p2pfed.core.ids import CentreName, FederationId
 from p2pfed.errors import StateError
+from p2pfed.shell.answers import AttemptView
 from p2pfed.shell.client import Client
 from p2pfed.shell.demo.board import Board
 from p2pfed.shell.demo.daemons import Daemons
 from p2pfed.shell.demo.plan import JobPlan, Plan
 from p2pfed.shell.demo.report import BalanceLine, CentreReport, DemoReport, JobLine
-from p2pfed.shell.door import AttemptView
 
 _AGREE_S: Final = 60
 _ASK_S: Final = 0.1

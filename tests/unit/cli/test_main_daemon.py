@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from p2pfed.cli.main import main
-from p2pfed.shell.door import JobView, Notice
+from p2pfed.shell.answers import JobView, Notice
 from tests.unit.shell.doors import NOW_MS, MemoryDoor, job_view, served
 
 SCRIPT = "#!/bin/bash\n#SBATCH -n 4 -t 10 -p long\necho hello\n"

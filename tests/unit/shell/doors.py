@@ -14,24 +14,22 @@ import trio
 from p2pfed.core.ids import JobId, OfferId
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError, StateError
-from p2pfed.shell.client import Client
-from p2pfed.shell.control import serve_control_until
-from p2pfed.shell.door import (
+from p2pfed.shell.answers import (
     BalanceView,
     Explanation,
     JobDetail,
-    JobQuery,
     JobResult,
     JobView,
     MemberView,
     Notice,
-    OfferRequest,
     OfferView,
     PeerView,
     ResultFile,
     StatusView,
-    Submission,
 )
+from p2pfed.shell.client import Client
+from p2pfed.shell.control import serve_control_until
+from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.notices import Notices
 
 NOW_MS = 1_790_000_000_000

@@ -14,10 +14,11 @@ import pytest
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.core.records import Offer
 from p2pfed.errors import ControlError, InputError, P2pfedError, StateError, StorageError
+from p2pfed.shell.answers import Notice
 from p2pfed.shell.api.upload import Upload
 from p2pfed.shell.client import Client
 from p2pfed.shell.control import open_control_socket
-from p2pfed.shell.door import JobQuery, Notice, OfferRequest
+from p2pfed.shell.door import JobQuery, OfferRequest
 from tests.unit.shell.doors import NOW_MS, MemoryDoor, job_view, served
 
 SCRIPT = b"#!/bin/bash\n#SBATCH -n 4 -t 10 -p long\necho hello\n"

@@ -13,16 +13,16 @@ import pytest
 
 from p2pfed.core.fields import wire_fields
 from p2pfed.core.records import Offer
-from p2pfed.shell import door
-from p2pfed.shell.api.answers import ErrorView
+from p2pfed.shell import answers
 from p2pfed.shell.api.app import ROUTES
+from p2pfed.shell.api.errors import ErrorView
 from p2pfed.shell.door import JobRequest
 
 CONTRACT = json.loads(
     (Path(__file__).parents[3] / "docs" / "reference" / "openapi.json").read_text()
 )
 SCHEMAS = CONTRACT["components"]["schemas"]
-VIEWS = {name: view for name, view in vars(door).items() if typing.is_typeddict(view)} | {
+VIEWS = {name: view for name, view in vars(answers).items() if typing.is_typeddict(view)} | {
     "ErrorView": ErrorView
 }
 

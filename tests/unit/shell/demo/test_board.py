@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from p2pfed.core.ids import CentreName
+from p2pfed.shell.answers import JobView
 from p2pfed.shell.demo.board import Board
 from p2pfed.shell.demo.plan import plan_demo
-from p2pfed.shell.door import JobView
 
 
 def view(state: str, *, job: str = "alpha.1.0", host: str | None = None, **more: Any) -> JobView:
