@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from p2pfed.core.ids import CENTRE_NAME, CentreName
 from p2pfed.errors import InputError
+from p2pfed.shell.windows import parse_window
 
 T = TypeVar("T")
 
@@ -332,6 +334,21 @@ def _parse_optional_path(value: object) -> Path | None:
     return None if value == "" else _parse_path(value)
 
 
+def _parse_window(value: object) -> str:
+    if type(value) is not str:
+        raise _wrong_type(value, "a time window")
+    parse_window(value)
+    return value
+
+
+def _is_zone(value: str) -> bool:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
 CENTRE: Final = text(
     "a centre name",
     CENTRE_NAME.match,
@@ -346,6 +363,10 @@ DURATION: Final = Kind(
     'a duration ("12h", "1d12h" or seconds)',
     parse_duration_s,
     lambda value: _quote(format_duration(value)),
+)
+WINDOW: Final = Kind('a time window such as "Mon-Fri 18:00-08:00"', _parse_window, _quote)
+ZONE: Final = text(
+    "a time zone such as Europe/Berlin", _is_zone, "see: ls /usr/share/zoneinfo; UTC is one too"
 )
 ADDRESS: Final = Kind("host:port", _parse_address, _quote)
 OPTIONAL_ADDRESS: Final = Kind("host:port or empty", _parse_optional_address, _quote)
