@@ -16,3 +16,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("p2pfed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps together, where several workers share the tests, what must not run side by side.
+
+    Tests over real daemons lend one federation to their whole file; those over Slurm also share
+    the clusters.
+    """
+    for item in items:
+        parts = item.path.parts
+        if "e2e" in parts:
+            group = "slurm" if "slurm" in parts else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))

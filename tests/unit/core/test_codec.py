@@ -116,7 +116,7 @@ def test_reads_no_more_than_the_limit() -> None:
         1 << 64,
         -(1 << 64) - 1,
         bytearray(1),
-        [[[object()]]],
+        [[[frozenset()]]],
     ],
     ids=repr,
 )
