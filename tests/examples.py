@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from p2pfed.core.ids import CentreName, Position
+from p2pfed.core.proposals import encode_rules
 from p2pfed.core.records import (
     Accept,
+    Adopt,
     Cancel,
     Claim,
     Close,
@@ -15,22 +17,30 @@ from p2pfed.core.records import (
     End,
     Handover,
     Job,
+    Leave,
     Lost,
     Offer,
     OfferClose,
     OfferUpdate,
     Outcome,
+    ProposalKind,
+    Propose,
     Receipt,
     Record,
     Release,
+    Settle,
     Start,
+    Vote,
+    WithdrawProposal,
 )
-from tests.writers import START_MS
+from p2pfed.core.rules import Rules
+from tests.writers import START_MS, private_key, public_key
 
 ALPHA, BETA = CentreName("alpha"), CentreName("beta")
 JOB_ID = Position(ALPHA, 0, 0, 5)
 OFFER_ID = Position(BETA, 1, 300, 0)
 CLAIM_ID = Position(ALPHA, 0, 0, 7)
+PROPOSAL_ID = Position(ALPHA, 0, 9, 0)
 DIGEST = hashlib.sha256(b"example").digest()
 
 EXAMPLES: tuple[Record, ...] = (
@@ -104,4 +114,29 @@ EXAMPLES: tuple[Record, ...] = (
     Receipt(claim_id=CLAIM_ID, core_s=3_840, gpu_s=16),
     Dispute(claim_id=CLAIM_ID, core_s=1_000, gpu_s=4, reason="ran for 15 s only"),
     Lost(claim_id=CLAIM_ID),
+    Propose(
+        kind=int(ProposalKind.ADMIT),
+        deadline_ms=START_MS + 86_400_000,
+        reason="a new cluster",
+        subject="gamma",
+        epoch=1,
+        public_key=public_key("gamma"),
+        address="gamma.example.org:7411",
+        credit_line=86_400,
+        card_signature=private_key("gamma").sign(b"its card"),
+        rules=encode_rules(Rules()),
+        claims=(CLAIM_ID,),
+        core_s=3_000,
+        gpu_s=8,
+    ),
+    Vote(proposal_id=PROPOSAL_ID, in_favour=True, reason="welcome"),
+    WithdrawProposal(proposal_id=PROPOSAL_ID),
+    Adopt(
+        proposal_id=PROPOSAL_ID,
+        base_version=1,
+        effective_round=170_000_100,
+        votes=(Position(ALPHA, 0, 9, 1), Position(BETA, 1, 12, 0)),
+    ),
+    Leave(reason="the machine is switched off"),
+    Settle(claim_id=CLAIM_ID, core_s=2_000, gpu_s=8),
 )

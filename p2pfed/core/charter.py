@@ -25,8 +25,8 @@ from p2pfed.core.codec import decode, encode
 from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CENTRE_NAME, CentreName, FederationId, PublicKey, parse_centre_name
 from p2pfed.core.keys import Signer, VerifyKeys, key_id, parse_public_key, verify
+from p2pfed.core.kinds import ADDRESS, AMOUNT, U48
 from p2pfed.core.limits import CENTRES_MAX, CHARTER_BYTES_MAX
-from p2pfed.core.records import ADDRESS, AMOUNT, U48
 from p2pfed.core.rules import Rules
 from p2pfed.errors import InputError, StateError
 

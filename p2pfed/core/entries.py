@@ -63,6 +63,9 @@ class ClaimEntry:
     Attributes:
         host_side: the host's side; a silent one while it has said nothing, or the claim is unknown.
         state: what the claim is, by both sides.
+        settlement: the home's first word on the usage.
+        dispute: the home's objection, which may follow a receipt.
+        settles: (centre, time, core_s, gpu_s) of every offer to settle, as they were folded.
         early: what centres said of the claim before it was known.
     """
 
@@ -79,6 +82,9 @@ class ClaimEntry:
     handover_ms: int = 0
     settlement: Receipt | Dispute | None = None
     settled: HlcTime = HlcTime(0)
+    dispute: Dispute | None = None
+    disputed: HlcTime = HlcTime(0)
+    settles: tuple[tuple[CentreName, HlcTime, int, int], ...] = ()
     early: dict[CentreName, HostSide] | None = None
     shared: bool = field(default=False, compare=False)
 
@@ -93,6 +99,19 @@ class ClaimEntry:
         if self.state is ClaimState.ENDED:
             return self.settlement is not None
         return self.state in FREES_JOB
+
+    def agreement(self) -> tuple[HlcTime, int, int] | None:
+        """When home and host first named the same (core_s, gpu_s) for a dispute, and which."""
+        if self.claim is None or self.dispute is None:
+            return None
+        host = self.claim.offer_id.centre
+        agreed = [
+            (max(ours[1], theirs[1]), *ours[2:])
+            for ours in self.settles
+            for theirs in self.settles
+            if (ours[0], theirs[0]) == (self.home, host) and ours[2:] == theirs[2:]
+        ]
+        return min(agreed, default=None)
 
     def copy(self) -> ClaimEntry:
         """An entry that holds the same and changes alone."""

@@ -101,11 +101,11 @@ def byte_string(name: str, low: int, high: int) -> Kind[bytes]:
     return Kind(name, parse, parse_all, lambda value: value)
 
 
-def sequence_of(name: str, kind: Kind[T]) -> Kind[tuple[T, ...]]:
-    """Strictly ascending lists, so that equal sets have equal bytes."""
+def sequence_of(name: str, kind: Kind[T], items_max: int = LIST_ITEMS_MAX) -> Kind[tuple[T, ...]]:
+    """Strictly ascending lists of at most `items_max`, so that equal sets have equal bytes."""
 
     def parse(item: CborItem) -> tuple[T, ...] | None:
-        if type(item) is not list or len(item) > LIST_ITEMS_MAX:
+        if type(item) is not list or len(item) > items_max:
             return None
         values = [kind.parse(element) for element in item]
         if None in values:

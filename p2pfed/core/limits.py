@@ -26,6 +26,10 @@ LIST_ITEMS_MAX: Final = 64
 """Items in any list of a record (features, allow, deny, ...)."""
 CHARTER_BYTES_MAX: Final = 1 << 20
 CENTRES_MAX: Final = 1000
+VOTES_MAX: Final = CENTRES_MAX
+"""Votes that one Adopt names."""
+RULES_BYTES_MAX: Final = 1 << 16
+"""The encoded rules of a proposal."""
 EPOCH_MAX: Final = 1 << 16
 SEQ_NUM_MAX: Final = 1 << 48
 

@@ -9,7 +9,6 @@ audit names it. docs/reference/wire-format.md is the normative text, and a test 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,39 +19,37 @@ from p2pfed.core.fields import (
     BOOL,
     POSITION,
     CborItem,
-    byte_string,
     compile_column_decoder,
     compile_decoder,
     integer,
-    sequence_of,
-    text,
     wire,
     wire_fields,
 )
-from p2pfed.core.ids import CENTRE_NAME, Position
-from p2pfed.core.limits import HEADER_BYTES_MAX
+from p2pfed.core.ids import Position
+from p2pfed.core.keys import KEY_BYTES, SIGNATURE_BYTES
+from p2pfed.core.kinds import (
+    ADDRESS,
+    AMOUNT,
+    BALANCE,
+    CENTRES,
+    CLAIMS,
+    COUNT,
+    DIGEST,
+    EPOCH,
+    HEADER,
+    LINE,
+    PUBLIC_KEY,
+    RULES,
+    SIGNATURE,
+    SUBJECT,
+    U16,
+    U32,
+    U48,
+    VOTES,
+    WORD,
+    WORDS,
+)
 from p2pfed.errors import InputError
-
-_WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}\Z")
-# No controls, line ends or bidirectional overrides. Named by code point: `str.isprintable` follows
-# the Unicode version of the Python in use, and nodes would differ.
-_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z")
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,200}):[0-9]{1,5}\Z")
-
-U16 = integer("u16", 0, 65535)
-U32 = integer("u32", 0, (1 << 32) - 1)
-U48 = integer("u48", 0, (1 << 48) - 1)
-COUNT = integer("count", 1, 1 << 24)
-AMOUNT = integer("amount", 0, (1 << 56) - 1)
-HEADER = byte_string("cose-header", 1, HEADER_BYTES_MAX)
-BALANCE = integer("balance", -1_000_000, 1_000_000)
-DIGEST = byte_string("digest", 32, 32)
-WORD = text("word", lambda value: _WORD.match(value) is not None)
-LINE = text("line", lambda value: _LINE.match(value) is not None)
-ADDRESS = text("address", lambda value: _ADDRESS.match(value) is not None)
-CENTRE = text("centre", lambda value: CENTRE_NAME.match(value) is not None)
-WORDS = sequence_of("words", WORD)
-CENTRES = sequence_of("centres", CENTRE)
 
 
 class Outcome(IntEnum):
@@ -84,6 +81,21 @@ CHARGED_OUTCOMES: Final = FINAL_OUTCOMES
 """Outcomes whose usage is charged: what the host itself cut short is not."""
 
 OUTCOME = integer("outcome", min(Outcome), max(Outcome))
+
+
+class ProposalKind(IntEnum):
+    """What a proposal wants. docs/reference/governance.md says what each needs and brings about."""
+
+    ADMIT = 1  # a centre that never was a member
+    REMOVE = 2
+    READMIT = 3  # a centre that left or was removed, with a new epoch
+    REPLACE_KEY = 4  # of a member that lost its key
+    RULES = 5
+    DISPUTE = 6
+    NEW_EPOCH = 7  # of a member that forked or lost its data: raises the suspension
+
+
+PROPOSAL_KIND = integer("proposal-kind", min(ProposalKind), max(ProposalKind))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(wire,))
@@ -288,6 +300,75 @@ class ForkProof:
     second: bytes = wire(2, HEADER)
 
 
+@_record
+class Propose:
+    """The author proposes a decision to the members; which fields it needs depends on its kind.
+
+    ADMIT, READMIT and REPLACE_KEY carry the subject's card (key, address, credit line) with the
+    card's own signature, which shows that the subject holds the key. RULES carries the complete
+    encoded rules. DISPUTE names one claim, its host as subject, and the amounts that shall count.
+    """
+
+    kind: int = wire(1, PROPOSAL_KIND)
+    deadline_ms: int = wire(2, U48)
+    reason: str = wire(3, LINE, default="")
+    subject: str = wire(4, SUBJECT, default="")
+    epoch: int = wire(5, EPOCH, default=0)
+    public_key: bytes = wire(6, PUBLIC_KEY, default=bytes(KEY_BYTES))
+    address: str = wire(7, LINE, default="")
+    credit_line: int = wire(8, AMOUNT, default=0)
+    card_signature: bytes = wire(9, SIGNATURE, default=bytes(SIGNATURE_BYTES))
+    rules: bytes = wire(10, RULES, default=b"")
+    claims: tuple[Position, ...] = wire(11, CLAIMS, default=())
+    core_s: int = wire(12, AMOUNT, default=0)
+    gpu_s: int = wire(13, AMOUNT, default=0)
+
+
+@_record
+class Vote:
+    """The author is for or against a proposal. Its first vote on a proposal is its vote."""
+
+    proposal_id: Position = wire(1, POSITION)
+    in_favour: bool = wire(2, BOOL)
+    reason: str = wire(3, LINE, default="")
+
+
+@_record
+class WithdrawProposal:
+    """The author's proposal shall not be adopted any more."""
+
+    proposal_id: Position = wire(1, POSITION)
+
+
+@_record
+class Adopt:
+    """The author has seen enough votes: the proposal becomes a version from `effective_round` on.
+
+    `base_version` is the version that it builds on, `votes` are the votes in favour that carry it.
+    """
+
+    proposal_id: Position = wire(1, POSITION)
+    base_version: int = wire(2, U32)
+    effective_round: int = wire(3, U48)
+    votes: tuple[Position, ...] = wire(4, VOTES)
+
+
+@_record
+class Leave:
+    """The author is no member from this block on. What it owes and has running stays its own."""
+
+    reason: str = wire(1, LINE, default="")
+
+
+@_record
+class Settle:
+    """The author, home or host of a disputed claim, would settle it at these amounts."""
+
+    claim_id: Position = wire(1, POSITION)
+    core_s: int = wire(2, AMOUNT)
+    gpu_s: int = wire(3, AMOUNT, default=0)
+
+
 Record = (
     Contact
     | Offer
@@ -306,6 +387,12 @@ Record = (
     | Dispute
     | Lost
     | ForkProof
+    | Propose
+    | Vote
+    | WithdrawProposal
+    | Adopt
+    | Leave
+    | Settle
 )
 
 
@@ -335,8 +422,14 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     15: Dispute,
     16: Lost,
     17: ForkProof,
+    18: Propose,
+    19: Vote,
+    20: WithdrawProposal,
+    21: Adopt,
+    22: Leave,
+    24: Settle,
 }
-"""Type numbers on the wire; 18 to 31 are kept for keys and membership, never reused."""
+"""Type numbers on the wire, never reused."""
 
 _NUMBERS: Final = {record_class: number for number, record_class in RECORD_TYPES.items()}
 _DECODERS: Final = {

@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import SILENT, ClaimEntry, HostSide, JobEntry, OfferEntry, outcome_of
+from p2pfed.core.governance import GOVERNANCE_RECORDS, Governance
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import (
     BARRING_REASONS,
@@ -34,6 +35,7 @@ from p2pfed.core.lifecycle import (
     advance_home,
     advance_host,
 )
+from p2pfed.core.proposals import Disputed
 from p2pfed.core.records import (
     FINAL_OUTCOMES,
     Accept,
@@ -55,8 +57,10 @@ from p2pfed.core.records import (
     Receipt,
     Record,
     Release,
+    Settle,
     Start,
 )
+from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.errors import InputError
 
@@ -99,11 +103,18 @@ class Registers:
         check_proof: returns the centre that a ForkProof convicts; raises `InputError` if it proves
             nothing. Passed in because only the holder of the keys can tell.
         max_attempts: attempts after which a job fails (rules).
+        governance: who the members are, and the rules; without it nobody is, under the defaults.
     """
 
-    def __init__(self, check_proof: Callable[[ForkProof], CentreName], max_attempts: int) -> None:
+    def __init__(
+        self,
+        check_proof: Callable[[ForkProof], CentreName],
+        max_attempts: int,
+        governance: Governance | None = None,
+    ) -> None:
         self._check_proof = check_proof
         self._max_attempts = max_attempts
+        self.governance = governance or Governance((), Rules())
         self.offers: dict[OfferId, OfferEntry] = {}
         self.jobs: dict[JobId, JobEntry] = {}
         self.claims: dict[ClaimId, ClaimEntry] = {}
@@ -133,6 +144,8 @@ class Registers:
             Start: self._fold_host_move,
             End: self._fold_host_move,
             ForkProof: self._fold_proof,
+            Settle: self._fold_settle,
+            **dict.fromkeys(GOVERNANCE_RECORDS, self.governance.fold),
         }
 
     def fold(self, position: Position, time: HlcTime, record: Record | Inert) -> Position | str:
@@ -147,6 +160,7 @@ class Registers:
     def fold_block(self, block: Block) -> list[Position | str]:
         """`fold` for each record of a block, in order."""
         folders, time = self._folders, block.time
+        self.governance.witness(block)
         return [
             folders[type(record)](position, time, record)
             for position, record in zip(block.positions(), block.records, strict=True)
@@ -161,7 +175,7 @@ class Registers:
         Costs a few steps for each entry, and no memory for it. May be called once.
         """
         assert self._twin is None, "registers have one fork"
-        fork = Registers(self._check_proof, self._max_attempts)
+        fork = Registers(self._check_proof, self._max_attempts, self.governance.fork())
         fork.offers.update(self.offers)
         fork.jobs.update(self.jobs)
         fork.claims.update(self.claims)
@@ -322,10 +336,35 @@ class Registers:
         entry = self._own_claim(position, record.claim_id)
         if isinstance(entry, str):
             return entry
-        if entry.settlement is not None:
+        if isinstance(record, Dispute):
+            if entry.dispute is not None:
+                return f"claim {record.claim_id} is disputed already"
+            entry.dispute, entry.disputed = record, time
+            self._note_dispute(entry)
+        elif entry.settlement is not None:
             return f"claim {record.claim_id} is settled already"
-        entry.settlement, entry.settled = record, time
+        if entry.settlement is None:
+            entry.settlement, entry.settled = record, time
         return record.claim_id
+
+    def _fold_settle(self, position: Position, time: HlcTime, record: Settle) -> Position | str:
+        entry, author = self._claim_entry(record.claim_id), position.centre
+        if entry.claim is not None and author not in (entry.home, entry.claim.offer_id.centre):
+            return f"{author} is no party to claim {record.claim_id}"
+        entry.settles = (*entry.settles, (author, time, record.core_s, record.gpu_s))
+        self._note_dispute(entry)
+        return record.claim_id
+
+    def _note_dispute(self, entry: ClaimEntry) -> None:
+        if entry.claim is None or entry.dispute is None:
+            return
+        agreed = entry.agreement()
+        disputed = Disputed(
+            host=entry.claim.offer_id.centre,
+            disputed_ms=hlc_ms(entry.disputed),
+            settled_ms=None if agreed is None else hlc_ms(agreed[0]),
+        )
+        self.governance.dispute(entry.claim_id, disputed)
 
     def _fold_host_move(
         self, position: Position, time: HlcTime, record: Accept | Close | Start | End
@@ -361,9 +400,11 @@ class Registers:
 
     def _fold_proof(self, position: Position, time: HlcTime, record: ForkProof) -> Position | str:
         try:
-            self.suspended.add(self._check_proof(record))
+            centre = self._check_proof(record)
         except InputError as error:
             return f"{error.code}: {error.what}"
+        self.suspended.add(centre)
+        self.governance.convict(FeedKey(centre, 0), time)
         return position
 
     # What follows from both sides

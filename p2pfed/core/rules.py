@@ -19,8 +19,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar, cast
 
 from p2pfed.core.fields import CborItem
+from p2pfed.core.kinds import WORD
 from p2pfed.core.limits import LIST_ITEMS_MAX
-from p2pfed.core.records import WORD
 from p2pfed.errors import InputError
 
 PPM: Final = 1_000_000
@@ -41,6 +41,7 @@ class Group(IntEnum):
     SCORING = 2
     ACCOUNTING = 3
     LIMITS = 4
+    GOVERNANCE = 7
 
 
 _CLASSES_KEY: Final = 5
@@ -179,6 +180,19 @@ class Rules:
     walltime_max_s: int = _rule(604_800, Group.LIMITS, 1, 1, 366 * 86_400)
     max_attempts: int = _rule(5, Group.LIMITS, 2, 1, 1_000)
     live_jobs_max: int = _rule(100_000, Group.LIMITS, 3, 1, 10_000_000)
+
+    notice_rounds: int = _rule(30, Group.GOVERNANCE, 1, 1, 1_000_000)
+    proposal_max_ms: int = _rule(30 * _DAY_MS, Group.GOVERNANCE, 2, 1_000, _YEAR_MS)
+    dispute_settle_ms: int = _rule(7 * _DAY_MS, Group.GOVERNANCE, 3, 0, _YEAR_MS)
+    dispute_vote_ms: int = _rule(14 * _DAY_MS, Group.GOVERNANCE, 4, 1_000, _YEAR_MS)
+    admit_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 5, 0, PPM)
+    remove_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 6, 0, PPM)
+    readmit_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 7, 0, PPM)
+    replace_key_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 8, 0, PPM)
+    rules_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 9, 0, PPM)
+    dispute_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 10, 0, PPM)
+    new_epoch_above_ppm: int = _rule(500_000, Group.GOVERNANCE, 11, 0, PPM)
+    thresholds_above_ppm: int = _rule(666_666, Group.GOVERNANCE, 12, 0, PPM)
 
     classes: tuple[WorkClass, ...] = (
         WorkClass(name="urgent", points=1_000, share_max_ppm=100_000),

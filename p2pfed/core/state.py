@@ -17,13 +17,15 @@ the cost of a fold is that of its records (design section 11).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
 from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Block
+from p2pfed.core.constitution import Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry, outcome_of
+from p2pfed.core.governance import Governance
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, JobState
 from p2pfed.core.matching import MatchInput
@@ -49,6 +51,7 @@ from p2pfed.core.records import (
     Receipt,
     Record,
     Release,
+    Settle,
     Start,
 )
 from p2pfed.core.registers import Registers, in_force
@@ -56,7 +59,7 @@ from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
 
 _CLAIM_RECORDS: Final = frozenset(
-    {Claim, Release, Accept, Close, Handover, Start, End, Receipt, Dispute, Lost}
+    {Claim, Release, Accept, Close, Handover, Start, End, Receipt, Dispute, Settle, Lost}
 )
 """Records that touch a claim."""
 
@@ -68,6 +71,7 @@ class State:
         rules: the rules in force.
         credit_lines: the members and their credit lines, in points.
         check_proof: as for `Registers`.
+        members: the founders with their keys, where the keys are known.
     """
 
     def __init__(
@@ -75,10 +79,14 @@ class State:
         rules: Rules,
         credit_lines: Mapping[CentreName, int],
         check_proof: Callable[[ForkProof], CentreName],
+        members: Iterable[Member] | None = None,
     ) -> None:
         self.rules = rules
         self.members = tuple(sorted(credit_lines))
-        self.registers = Registers(check_proof, rules.max_attempts)
+        if members is None:
+            members = (Member(name=c, credit_line=line) for c, line in credit_lines.items())
+        governance = Governance(members, rules)
+        self.registers = Registers(check_proof, rules.max_attempts, governance)
         self._resources = {resource.name: resource for resource in rules.resource_classes}
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))

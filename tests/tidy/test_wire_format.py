@@ -17,8 +17,10 @@ from p2pfed.core.limits import (
     EPOCH_MAX,
     HEADER_BYTES_MAX,
     LIST_ITEMS_MAX,
+    RULES_BYTES_MAX,
     SEQ_NUM_MAX,
     TEXT_BYTES_MAX,
+    VOTES_MAX,
 )
 from p2pfed.core.records import RECORD_TYPES
 
@@ -40,8 +42,8 @@ def default_of(field: WireField) -> str:
     match field.default:
         case bool() as value:
             return str(value).lower()
-        case bytes():
-            return "32 zero bytes"
+        case bytes() as value:
+            return f"{len(value)} zero bytes" if value else "empty"
         case ():
             return "[]"
         case str() as value:
@@ -133,6 +135,8 @@ def test_the_limits_in_the_cddl_are_those_of_the_code() -> None:
         f"seq-num = 0..{SEQ_NUM_MAX}",
         f"words = [0*{LIST_ITEMS_MAX} word]",
         f"centres = [0*{LIST_ITEMS_MAX} centre]",
+        f"votes = [0*{VOTES_MAX} position]",
+        f"rules-bytes = bstr .size (1..{RULES_BYTES_MAX})",
         f"cose-header = bstr .size (1..{HEADER_BYTES_MAX})",
         f"line = text .size (0..{TEXT_BYTES_MAX})",
         f"3: [1*{CENTRES_MAX} card]",

@@ -216,7 +216,7 @@ def test_a_centre_does_not_claim_its_own_offer() -> None:
         ([], "lost"),
         (["handover", "lost"], "lost"),
         (["handover", "lost"], "release"),
-        (["receipt"], "dispute"),
+        (["dispute"], "dispute"),
         (["dispute"], "receipt"),
     ],
 )
