@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2pfed.core.records import Outcome
+from p2pfed.execute.observation import Observation
 
 
 class NativeState(Enum):
@@ -58,6 +59,10 @@ class NativeJob:
         walltime_s: the longest the script may run.
         begin_before_ms: the script does not begin at or after this time.
         kill_at_ms: no process is alive at this time.
+        queue, gpu_gres: where it runs and how its GPUs are asked for; empty: as the executor is
+            set up.
+        signal: the signal that asks the script to save its state; 0: none.
+        signal_s: how long before the end of its walltime the script wants to be told.
     """
 
     name: str
@@ -74,6 +79,10 @@ class NativeJob:
     walltime_s: int
     begin_before_ms: int
     kill_at_ms: int
+    queue: str = ""
+    gpu_gres: str = ""
+    signal: int = 0
+    signal_s: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,5 +136,31 @@ class Executor(Protocol):
     def cancel(self, job: NativeJob) -> None:
         """Asks for the end of the job's whole process tree; idempotent, unknown jobs are fine."""
 
+    def evict(self, job: NativeJob, notice_s: int) -> None:
+        """Takes the job's nodes back for a local job: it is over `notice_s` from now.
+
+        Its script gets the job's own signal at once, if it has one, and is ended like a cancelled
+        job when the notice is over. Its outcome is PREEMPTED, unless it had no signal and ended by
+        itself before. Idempotent: the first notice counts.
+        """
+
     def capacity(self) -> Capacity:
         """The hardware that this batch system commands."""
+
+    def observe(self) -> Observation:
+        """What is idle, who holds what, and which local jobs wait, at this moment.
+
+        Raises:
+            ExecutorError: the batch system can't be asked (transient).
+        """
+
+    def expected_start_s(
+        self, *, queue: str, nodes: int, cores_per_node: int, walltime_s: int
+    ) -> int | None:
+        """When a guest's job of this size would begin, in seconds since the epoch.
+
+        None if it never would. Nothing is queued by asking.
+
+        Raises:
+            ExecutorError: the batch system can't be asked (transient).
+        """

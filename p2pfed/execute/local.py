@@ -8,6 +8,7 @@ daemon. All that is known of a job stands in its folder; this class holds only s
     control/job              the supervisor's orders
     control/started-<name>   the start marker: who decides on this job, and since when
     control/cancel           somebody asked for the end
+    control/evict            the host takes the machine back: at what time
     control/status           how it ended
     control/supervisor.log   what a supervisor had to complain about
 
@@ -46,6 +47,7 @@ from p2pfed.execute.jobs import (
     read_status,
     require_work,
 )
+from p2pfed.execute.observation import Observation, SeenNode
 from p2pfed.execute.orders import Orders
 from p2pfed.execute.processes import Process
 
@@ -158,14 +160,51 @@ class LocalExecutor:
         Raises:
             ExecutorError: `executor-disk` (transient).
         """
+        self._tell(job, "cancel", {"at_ms": str(now_ms())})
+
+    def evict(self, job: NativeJob, notice_s: int) -> None:
+        """Leaves the notice `evict` and wakes the supervisor.
+
+        Raises:
+            ExecutorError: `executor-disk` (transient).
+        """
+        self._tell(job, "evict", {"until_ms": str(now_ms() + notice_s * 1000)})
+
+    def _tell(self, job: NativeJob, notice: str, fields: dict[str, str]) -> None:
         with file_errors(job.folder):
             if not job.folder.is_dir():
                 return
-            control = _make_control(job)
-            notices.post(str(control / "cancel"), {"at_ms": str(now_ms())})
+            notices.post(str(_make_control(job) / notice), fields)
             supervisor = _supervisor(read_marker(job) or {})
             if supervisor is not None:
                 processes.send(supervisor, signal.SIGUSR1)
+
+    def observe(self) -> Observation:
+        """All nodes as wholly idle: there are only guests, and the daemon's books tell of them."""
+        has = self._capacity
+        gpus = (("", has.gpus_per_node),) if has.gpus_per_node else ()
+        width = len(str(has.nodes))
+        return Observation(
+            nodes=tuple(
+                SeenNode(
+                    name=str(number + 1).zfill(width),
+                    queues=("",),
+                    cores=has.cores_per_node,
+                    memory_mib=has.memory_mib_per_node,
+                    gpus=gpus,
+                    idle_cores=has.cores_per_node,
+                    idle_memory_mib=has.memory_mib_per_node,
+                    idle_gpus=gpus,
+                )
+                for number in range(has.nodes)
+            )
+        )
+
+    def expected_start_s(
+        self, *, queue: str, nodes: int, cores_per_node: int, walltime_s: int
+    ) -> int | None:
+        """Now: nothing waits here."""
+        return now_ms() // 1000
 
     def _poll(self, job: NativeJob) -> NativeStatus:
         with file_errors(job.folder):
@@ -245,6 +284,8 @@ class LocalExecutor:
             begin_before_ms=job.begin_before_ms,
             kill_at_ms=job.kill_at_ms,
             memory_bytes_max=(job.memory_mib_per_node * job.nodes) << 20,
+            signal=job.signal,
+            signal_ms=job.signal_s * 1000,
         )
 
 

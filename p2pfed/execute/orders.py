@@ -9,8 +9,8 @@ from __future__ import annotations
 class Orders:
     """What a supervisor is told, as NUL-separated `key=value` items in the file `job`.
 
-    Times are milliseconds; `memory_bytes_max` 0 means no limit; `account` is empty or
-    `uid:gid:group,group...`.
+    Times are milliseconds; `memory_bytes_max` 0 means no limit, `signal` 0 none; `account` is
+    empty or `uid:gid:group,group...`.
     """
 
     __slots__ = (
@@ -23,6 +23,8 @@ class Orders:
         "memory_bytes_max",
         "name",
         "script",
+        "signal",
+        "signal_ms",
         "stderr",
         "stdout",
         "walltime_ms",
@@ -45,6 +47,8 @@ class Orders:
         begin_before_ms: int,
         kill_at_ms: int,
         memory_bytes_max: int,
+        signal: int,
+        signal_ms: int,
     ) -> None:
         self.name = name
         self.work = work
@@ -58,6 +62,8 @@ class Orders:
         self.grace_ms = grace_ms
         self.begin_before_ms = begin_before_ms
         self.kill_at_ms = kill_at_ms
+        self.signal = signal
+        self.signal_ms = signal_ms
         self.memory_bytes_max = memory_bytes_max
 
     def encode(self) -> bytes:
@@ -94,4 +100,6 @@ class Orders:
             begin_before_ms=int(texts["begin_before_ms"]),
             kill_at_ms=int(texts["kill_at_ms"]),
             memory_bytes_max=int(texts["memory_bytes_max"]),
+            signal=int(texts["signal"]),
+            signal_ms=int(texts["signal_ms"]),
         )

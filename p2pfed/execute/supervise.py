@@ -11,7 +11,9 @@ What it does, in order:
 2. unless it is too late or the job was cancelled, run the script in a session of its own, with the
    environment it was ordered and no other, as the account it was ordered.
 3. wait: for the script's end, for a notice `cancel`, for the walltime, for `kill_at_ms`, for more
-   memory than was claimed, for SIGTERM (the host takes the machine back: `preempted`).
+   memory than was claimed, for SIGTERM or the end of a notice `evict` (the host takes the machine
+   back: `preempted`). A script that asked for it gets its own signal when the notice is given, and
+   before its walltime ends.
 4. end the whole tree: SIGTERM, a grace, SIGKILL. As a child subreaper (prctl(2)) it inherits every
    descendant that loses its parent, so that changing session or daemonising is no escape. When it
    has no child left, nothing of the job is alive.
@@ -93,6 +95,8 @@ class Supervisor:
         self._failure = ""
         self._ending = ""
         self._preempted = False
+        self._signalled = False
+        self._evicted = False
         self._kill_from_ms = 0
         self._started_ms = 0
         self._memory_bytes_max = 0
@@ -150,6 +154,7 @@ class Supervisor:
             if not self._reap():
                 return
             if not self._ending:
+                self._heed_notices()
                 self._look()
             if self._ending and _steady_ms() >= self._kill_from_ms:
                 processes.kill_all(lambda: processes.descendants(os.getpid()))
@@ -195,6 +200,18 @@ class Supervisor:
                 return True
             if pid == self._script_pid:
                 self._script_status = status
+
+    def _heed_notices(self) -> None:
+        """Tells the script to save its state: it must go soon, or its walltime ends soon."""
+        evict = notices.read(os.path.join(self._control, "evict"))
+        soon = _steady_ms() >= self._walltime_end_ms - self._orders.signal_ms
+        if self._orders.signal and not self._signalled and (soon or evict is not None):
+            self._signalled = True
+            self._evicted = evict is not None
+            if self._script_status is None:
+                os.kill(self._script_pid, self._orders.signal)
+        if evict is not None and _wall_ms() >= int(evict.get("until_ms", "0")):
+            self._preempted = True
 
     def _look(self) -> None:
         if self._script_status is not None:
@@ -243,6 +260,8 @@ class Supervisor:
         code, number = _split_status(self._script_status)
         if self._failure.startswith("host:"):
             return "not-started", 0, 0, self._failure.removeprefix("host:")
+        if self._evicted and self._ending in ("", "own"):
+            return "preempted", code, number, "it was told to save its state and go"
         if self._ending in ("", "own"):
             outcome = "completed" if code == number == 0 else "failed"
             return outcome, code, number, self._failure

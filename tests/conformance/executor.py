@@ -256,6 +256,51 @@ class ExecutorSuite:
         job = bench.job("true")
         bench.start().cancel(dataclasses.replace(job, folder=bench.folder / "nowhere"))
 
+    # Local jobs first
+
+    def test_an_evicted_job_is_told_saves_its_state_and_is_preempted(self, bench: Bench) -> None:
+        job = bench.job(
+            "trap 'echo saved > saved; exit 0' USR1\necho up > up\nwhile :; do sleep 0.1; done",
+            signal=signal.SIGUSR1,
+        )
+        executor = bench.start()
+        executor.submit(job)
+        bench.file(job, "up")
+        bench.start().evict(job, 60)
+        executor.evict(job, 60)
+        assert bench.end_of(job, executor).outcome is Outcome.PREEMPTED
+        assert output(job, "saved") == "saved\n"
+
+    def test_an_evicted_job_that_stays_is_ended_when_its_notice_is_over(self, bench: Bench) -> None:
+        job = bench.job("trap '' USR1\necho $$ > up\nwhile :; do sleep 0.1; done", signal=10)
+        executor = bench.start()
+        executor.submit(job)
+        pid = int(bench.file(job, "up"))
+        executor.evict(job, 2)
+        assert bench.end_of(job, executor).outcome is Outcome.PREEMPTED
+        assert not is_alive(pid)
+
+    def test_an_evicted_job_that_ends_by_itself_within_its_notice_is_completed(
+        self, bench: Bench
+    ) -> None:
+        job = bench.job("echo up > up\nwhile [ ! -e go ]; do sleep 0.1; done")
+        executor = bench.start()
+        executor.submit(job)
+        bench.file(job, "up")
+        executor.evict(job, 60)
+        (job.folder / "work" / "go").touch()
+        assert bench.end_of(job, executor).outcome is Outcome.COMPLETED
+
+    def test_what_is_seen_is_what_there_is(self, bench: Bench) -> None:
+        executor = bench.start()
+        has, seen = executor.capacity(), executor.observe()
+        assert len(seen.nodes) >= has.nodes
+        assert max(node.cores for node in seen.nodes) == has.cores_per_node
+        assert all(node.idle_cores <= node.cores for node in seen.nodes)
+        now_s = time.time_ns() // 1_000_000_000
+        start_s = executor.expected_start_s(queue="", nodes=1, cores_per_node=1, walltime_s=60)
+        assert start_s is not None and start_s >= now_s - 60
+
     # A daemon that was away
 
     def test_a_running_job_is_found_again(self, bench: Bench) -> None:

@@ -17,9 +17,13 @@ SQUEUE_FORMAT: Final = "%i|%T|%j|%S|%e|%r"
 """Job id, state, name, start, end, reason: the reason last, since it may hold anything."""
 
 SACCT_FORMAT: Final = "JobIDRaw,State,Start,End,ExitCode,AllocCPUS,MaxRSS,AllocTRES"
-SINFO_FORMAT: Final = "NodeList:|,StateComplete:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|"
-PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%r"
-"""Job id, user, expected start, nodes, cores, partition, reason."""
+SINFO_FORMAT: Final = (
+    "NodeList:|,StateComplete:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|,Partition:|"
+)
+PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%h|%r"
+"""Job id, user, expected start, nodes, cores, partitions, sharing of nodes, reason."""
+GUESTS_FORMAT: Final = "%j|%N"
+"""Name, nodes held."""
 
 
 def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s: int) -> list[str]:
@@ -33,7 +37,7 @@ def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s:
         "sbatch",
         "--parsable",
         f"--job-name={job.name}",
-        f"--partition={settings.partition}",
+        f"--partition={job.queue or settings.partition}",
         f"--nodes={job.nodes}-{job.nodes}",
         f"--ntasks-per-node={job.cores_per_node}",
         f"--mem={job.memory_mib_per_node}M",
@@ -48,7 +52,10 @@ def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s:
         f"--chdir={job.folder.absolute()}/work",
     ]
     if job.gpus_per_node:
-        command.append(f"--gres={settings.gpu_gres}:{job.gpus_per_node}")
+        command.append(f"--gres={job.gpu_gres or settings.gpu_gres}:{job.gpus_per_node}")
+    if job.signal:
+        # To the script itself; also before the time limit, and when Slurm takes the nodes back.
+        command.append(f"--signal=B:{job.signal}@{job.signal_s}")
     under = (
         ("account", settings.account),
         ("qos", settings.qos),
@@ -78,27 +85,39 @@ def scancel(user: str, name: str) -> list[str]:
     return ["scancel", "--quiet", f"--user={user}", f"--name={name}"]
 
 
+def signal(user: str, name: str, number: int) -> list[str]:
+    """Sends a signal to the script of every running job of this name."""
+    command = ["scancel", "--quiet", "--batch", f"--signal={number}", "--state=RUNNING"]
+    return [*command, f"--user={user}", f"--name={name}"]
+
+
 def sacct(job_id: str, *, completion: bool) -> list[str]:
     """Tells of a job and its steps from accounting, or from job completion records."""
     command = ["sacct", "--noheader", "--parsable2", f"--jobs={job_id}"]
     return [*command, f"--format={SACCT_FORMAT}", *(["--completion"] if completion else [])]
 
 
-def sinfo(partition: str) -> list[str]:
-    """Tells each node's state and what is in use of it."""
-    return [
-        "sinfo",
-        "--noheader",
-        "--Node",
-        f"--partition={partition}",
-        f"--Format={SINFO_FORMAT}",
-    ]
+def sinfo(partition: str = "") -> list[str]:
+    """Tells each node's state and what is in use of it: of one partition, or of all."""
+    which = [f"--partition={partition}"] if partition else ["--all"]
+    return ["sinfo", "--noheader", "--Node", *which, f"--Format={SINFO_FORMAT}"]
 
 
-def pending(*, starts: bool) -> list[str]:
-    """Lists the jobs that wait, of all users; with `starts` when each is expected to begin."""
-    command = ["squeue", "--noheader", "--all", "--states=PENDING", f"--format={PENDING_FORMAT}"]
-    return [*command, *(["--start"] if starts else [])]
+def pending() -> list[str]:
+    """Lists the jobs that wait, of all users, and when each is expected to begin."""
+    command = ["squeue", "--noheader", "--all", "--array", "--start"]
+    return [*command, f"--format={PENDING_FORMAT}"]
+
+
+def guests(user: str) -> list[str]:
+    """Lists the jobs of an account that hold nodes."""
+    states = "--states=RUNNING,SUSPENDED,COMPLETING,CONFIGURING"
+    return ["squeue", "--noheader", "--all", states, f"--user={user}", f"--format={GUESTS_FORMAT}"]
+
+
+def show_partition(partition: str) -> list[str]:
+    """Tells all of one partition, on one line."""
+    return ["scontrol", "show", "partition", "--oneliner", partition]
 
 
 def test_only(partition: str, *, nodes: int, cores_per_node: int, minutes: int) -> list[str]:

@@ -11,6 +11,7 @@ All that it must know again stands in Slurm or in the claim's folder:
     batch/submitted             the native job id, recorded after submission
     batch/began                 when Slurm says that it began, recorded at the first sight
     batch/cancel                somebody asked for the end
+    batch/evict                 a local job wants its nodes: since when, and what it was told
     batch/status                how it ended, once that is known
 
 `poll` asks squeue once for all jobs of the account. A job that has ended is looked at once more
@@ -22,16 +23,12 @@ so that it never will be. docs/explanation/slurm.md tells the reasons.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import logging
 import os
 import time
-from pathlib import Path
 from typing import Final
 
-from p2pfed.core.records import Outcome
 from p2pfed.errors import ExecutorError
 from p2pfed.execute import notices
 from p2pfed.execute.accounts import check_reach, find_account, give, own_name
@@ -45,23 +42,27 @@ from p2pfed.execute.jobs import (
     read_status,
     require_work,
 )
-from p2pfed.execute.slurm import commands, observe, parse
-from p2pfed.execute.slurm.parse import JobDetails, QueueRow
+from p2pfed.execute.observation import Observation
+from p2pfed.execute.slurm import commands, parse
+from p2pfed.execute.slurm.claimfolder import (
+    DAEMON,
+    began_s,
+    give_up,
+    make_folder,
+    marker_of,
+    share,
+)
+from p2pfed.execute.slurm.cluster import Cluster
+from p2pfed.execute.slurm.endings import OVERDUE_MS, Endings
+from p2pfed.execute.slurm.parse import QueueRow
 from p2pfed.execute.slurm.runner import RefusedError, Runner
 from p2pfed.execute.slurm.settings import SlurmSettings
-from p2pfed.execute.slurm.states import ENDED, WAITING, outcome_of
+from p2pfed.execute.slurm.states import ENDED
 from p2pfed.execute.slurm.wrapper import batch_script
 
 log = logging.getLogger("p2pfed.slurm")
 
-OVERDUE_MS: Final = 5000
-"""So long after `kill_at_ms` the daemon itself ends what is still there."""
 CANCEL_AGAIN_S: Final = 5.0
-_CLOCKS_S: Final = 30
-_DAEMON: Final = "daemon"
-_SLURM: Final = "slurm"
-_MADE_UNREADABLE: Final = (errno.EACCES, errno.ELOOP, errno.EISDIR, errno.ENXIO)
-"""What reading a marker fails with when a guest put something else in its place."""
 
 
 class SlurmExecutor:
@@ -90,7 +91,8 @@ class SlurmExecutor:
         self._account = account
         self._user = account.name if account else own_name()
         self._runner = Runner(account, settings)
-        self._config: dict[str, str] | None = None
+        self._cluster = Cluster(self._runner, settings, self._user)
+        self._endings = Endings(self._runner, self._cluster)
         self._cancelled_s: dict[str, float] = {}
         self._warned: set[str] = set()
 
@@ -102,35 +104,33 @@ class SlurmExecutor:
         Raises:
             ExecutorError: `slurm-…` (transient): Slurm can't be asked.
         """
-        return observe.hardware(observe.parse_nodes(self._read_nodes()))
+        return self._cluster.capacity()
 
-    def observe(self) -> observe.Observation:
-        """What the partition has, does and waits for at this moment.
+    def observe(self) -> Observation:
+        """What the nodes of all partitions have to give, and which jobs wait for them.
 
         Raises:
             ExecutorError: `slurm-…` (transient): Slurm can't be asked.
         """
-        return observe.make_observation(
-            nodes=self._read_nodes(),
-            waiting=self._runner.read(commands.pending(starts=False)),
-            starts=self._runner.read(commands.pending(starts=True)),
-            guests=self._user,
-        )
+        return self._cluster.observe()
 
-    def expected_start_s(self, *, nodes: int, cores_per_node: int, minutes: int) -> int:
-        """When a job of this size would begin, in seconds since the epoch; queues nothing.
+    def expected_start_s(
+        self, *, queue: str, nodes: int, cores_per_node: int, walltime_s: int
+    ) -> int | None:
+        """When a guest's job of this size would begin; None if it never would; queues nothing.
 
         Raises:
-            ExecutorError: `slurm-refused`: it never would; `slurm-…` (transient): Slurm can't be
-                asked.
+            ExecutorError: `slurm-…` (transient): Slurm can't be asked.
         """
-        command = commands.test_only(
-            self._settings.partition, nodes=nodes, cores_per_node=cores_per_node, minutes=minutes
-        )
-        return observe.parse_test_only(self._runner.act_for_errors(command))
-
-    def _read_nodes(self) -> str:
-        return self._runner.read(commands.sinfo(self._settings.partition))
+        try:
+            return self._cluster.expected_start_s(
+                partition=queue,
+                nodes=nodes,
+                cores_per_node=cores_per_node,
+                minutes=-(-walltime_s // 60),
+            )
+        except RefusedError:
+            return None
 
     # Submitting
 
@@ -150,11 +150,11 @@ class SlurmExecutor:
         with file_errors(job.folder):
             require_work(job)
             self._check_script(job)
-            batch = _make_folder(job, "batch")
-            if _marker(job) is not None or (batch / "status").exists():
+            batch = make_folder(job, "batch")
+            if marker_of(job) is not None or (batch / "status").exists():
                 return
             if (batch / "cancel").exists():
-                _give_up(job)
+                give_up(job)
                 return
             if self._find(job):
                 return
@@ -163,7 +163,7 @@ class SlurmExecutor:
                 job_id = self._submit(job)
             except RefusedError:
                 # Refused means that it never runs, also if Slurm took it all the same.
-                _give_up(job)
+                give_up(job)
                 raise
             notices.post(str(batch / "submitted"), {"job_id": job_id, "at_ms": str(now_ms())})
 
@@ -174,7 +174,7 @@ class SlurmExecutor:
 
     def _submit(self, job: NativeJob) -> str:
         # Slurm asks for the end at the time limit, and kills KillWait later.
-        last_s = job.kill_at_ms // 1000 - parse.parse_seconds(self._setting("KillWait"))
+        last_s = job.kill_at_ms // 1000 - parse.parse_seconds(self._cluster.setting("KillWait"))
         longest = max(1, (last_s - now_ms() // 1000) // 60)
         command = commands.sbatch(
             job,
@@ -201,8 +201,8 @@ class SlurmExecutor:
     def _prepare(self, job: NativeJob) -> None:
         """Makes the folders that guests write to, and gives them what they need."""
         folder, account = job.folder, self._account
-        _make_folder(job, "tmp")
-        control = _make_folder(job, "control")
+        make_folder(job, "tmp")
+        control = make_folder(job, "control")
         if account is None or account.uid == os.geteuid():
             return
         check_reach(account, folder.parent)
@@ -214,7 +214,7 @@ class SlurmExecutor:
             if os.geteuid() == 0:
                 give(account, top)
             else:
-                _share(top, account.gid)
+                share(top, account.gid)
 
     # Cancelling
 
@@ -227,10 +227,34 @@ class SlurmExecutor:
         with file_errors(job.folder):
             if not job.folder.is_dir():
                 return
-            batch = _make_folder(job, "batch")
+            batch = make_folder(job, "batch")
             if (batch / "status").exists():
                 return
             notices.post(str(batch / "cancel"), {"at_ms": str(now_ms())})
+            self._cancel(job)
+
+    def evict(self, job: NativeJob, notice_s: int) -> None:
+        """Takes the job's nodes back: sends its signal now, and ends it when the notice is over.
+
+        Raises:
+            ExecutorError: `executor-disk`, `slurm-…` (transient): the job was not told yet, but
+                will be ended in time.
+        """
+        with file_errors(job.folder):
+            if not job.folder.is_dir() or (job.folder / "batch" / "status").exists():
+                return
+            path = make_folder(job, "batch") / "evict"
+            told = str(job.signal)
+            if notices.post(str(path), {"until_ms": str(now_ms() + notice_s * 1000), "told": told}):
+                if job.signal and notice_s:
+                    self._runner.act(commands.signal(self._user, job.name, job.signal))
+                else:
+                    self._end_evicted(job)
+
+    def _end_evicted(self, job: NativeJob) -> None:
+        """Ends a job whose notice is over."""
+        evict = notices.read(str(job.folder / "batch" / "evict"))
+        if evict is not None and now_ms() >= number(evict, "until_ms"):
             self._cancel(job)
 
     def _cancel(self, job: NativeJob) -> None:
@@ -273,7 +297,7 @@ class SlurmExecutor:
         """What the job's folder alone tells for good."""
         with file_errors(job.folder):
             status = read_status(job.folder / "batch" / "status", job.name)
-            if status is None and (_marker(job) or {}).get("holder") == _DAEMON:
+            if status is None and (marker_of(job) or {}).get("holder") == DAEMON:
                 status = NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
             return status
 
@@ -303,126 +327,29 @@ class SlurmExecutor:
                 continue
             if status is not None:
                 found[job.name] = status
+                if status.state is NativeState.ENDED:
+                    self._cancelled_s.pop(job.name, None)
         return failures
 
     def _judge(self, job: NativeJob, rows: list[QueueRow]) -> NativeStatus | None:
         """The state of one job, given its rows in the queue; None if it can't be told now."""
-        marker = _marker(job)
+        marker = marker_of(job)
         row = _choose(rows, (marker or {}).get("job_id", ""))
         if row is None:
-            return self._gone(job, marker)
+            return self._endings.gone(job, marker)
         if row.state in ENDED:
-            return self._ended(job, self._details(row), row.job_id)
+            return self._endings.ended(job, self._endings.details(row), row.job_id)
         cancelled = (job.folder / "batch" / "cancel").exists()
         if cancelled or now_ms() >= job.kill_at_ms + OVERDUE_MS:
             self._cancel(job)
+        self._end_evicted(job)
         if marker is None:
             return NativeStatus(name=job.name, state=NativeState.QUEUED, detail=row.reason)
         # A job that has begun and waits again was lost by a slurmctld that crashed, or requeued.
         # It may be alive, so that Slurm must put it right itself: it begins it anew, in vain.
         return NativeStatus(
-            name=job.name, state=NativeState.RUNNING, started_ms=_began_s(job, marker, row) * 1000
+            name=job.name, state=NativeState.RUNNING, started_ms=began_s(job, marker, row) * 1000
         )
-
-    def _details(self, row: QueueRow) -> JobDetails:
-        """How a job ended, by the controller; by accounting if that forgot it meanwhile."""
-        try:
-            details = parse.parse_details(self._runner.read(commands.show_job(row.job_id)))
-        except RefusedError:
-            details = self._accounted(row.job_id) or JobDetails(
-                state=row.state,
-                start_s=row.start_s,
-                end_s=row.end_s,
-                exit_code=int(row.state == "FAILED"),
-                signal=0,
-            )
-        return details
-
-    def _gone(self, job: NativeJob, marker: dict[str, str] | None) -> NativeStatus | None:
-        """A job that is not in the queue: never submitted, purged, or lost with the controller."""
-        if marker is None:
-            _give_up(job)
-            marker = _marker(job) or {}
-            if marker.get("holder") == _DAEMON:
-                return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
-        submitted = notices.read(str(job.folder / "batch" / "submitted")) or {}
-        job_id = submitted.get("job_id") or marker.get("job_id", "")
-        details = self._accounted(job_id)
-        if details is None and now_ms() >= job.kill_at_ms + OVERDUE_MS:
-            began_s = number(marker, "at_ms") // 1000
-            details = JobDetails(
-                state="NODE_FAIL",
-                start_s=began_s,
-                end_s=max(began_s, job.kill_at_ms // 1000),
-                exit_code=0,
-                signal=0,
-                reason="Slurm does not know it any more",
-            )
-        return None if details is None else self._ended(job, details, job_id)
-
-    def _accounted(self, job_id: str) -> JobDetails | None:
-        """What accounting or the completion records tell of a job that is over."""
-        if not job_id or not (self._has_accounting() or self._has_completion()):
-            return None
-        command = commands.sacct(job_id, completion=not self._has_accounting())
-        return parse.parse_accounting(self._runner.read(command), job_id)
-
-    def _ended(self, job: NativeJob, details: JobDetails, job_id: str) -> NativeStatus | None:
-        """Writes down how a job ended, once for all; None if it has just begun after all."""
-        _give_up(job)
-        marker = _marker(job) or {}
-        began = marker.get("holder") != _DAEMON
-        again = began and _is_second_begin(job, marker, details)
-        outcome = outcome_of(
-            "NODE_FAIL" if again else details.state,
-            began=began,
-            cancelled=(job.folder / "batch" / "cancel").exists(),
-            overdue=(job.folder / "control" / f"overdue-{job.name}").exists(),
-            preempted=details.preempted,
-        )
-        started_s = details.start_s if began else details.end_s
-        fields = {
-            "outcome": Outcome(outcome).name.lower().replace("_", "-"),
-            "started_ms": str(started_s * 1000),
-            "ended_ms": str(max(started_s, details.end_s) * 1000),
-            "exit_code": str(details.exit_code),
-            "signal": str(details.signal),
-            "memory_mib_max": str(details.memory_mib_max or self._memory(job_id)),
-            "detail": f"Slurm job {job_id}: {details.state} {details.reason}".strip(),
-            "job_id": job_id,
-            "cores": str(details.cores),
-            "gpus": str(details.gpus),
-        }
-        if self._runner.by_sudo and began:
-            # It goes on after what is not the guest's own, and then fails.
-            with contextlib.suppress(RefusedError):
-                self._runner.act(["chmod", "-R", "g+rwX", f"{job.folder.absolute()}/work"])
-        notices.post(str(_make_folder(job, "batch") / "status"), fields)
-        self._cancelled_s.pop(job.name, None)
-        return read_status(job.folder / "batch" / "status", job.name)
-
-    def _memory(self, job_id: str) -> int:
-        """The most memory that a step used, in MiB, if accounting tells already; else 0."""
-        try:
-            if not job_id or not self._has_accounting():
-                return 0
-            text = self._runner.read(commands.sacct(job_id, completion=False))
-        except ExecutorError:
-            return 0
-        return parse.parse_memory(text, job_id)
-
-    # The cluster's configuration
-
-    def _setting(self, name: str) -> str:
-        if self._config is None:
-            self._config = parse.parse_config(self._runner.read(commands.show_config()))
-        return self._config.get(name, "")
-
-    def _has_accounting(self) -> bool:
-        return self._setting("AccountingStorageType") == "accounting_storage/slurmdbd"
-
-    def _has_completion(self) -> bool:
-        return self._setting("JobCompType") == "jobcomp/filetxt"
 
     def _warn(self, error: ExecutorError) -> None:
         """Logs an error that cost only its own job, once."""
@@ -440,73 +367,6 @@ def _choose(rows: list[QueueRow], job_id: str) -> QueueRow | None:
     alive = [row for row in rows if row.state not in ENDED]
     candidates = held or alive or rows
     return candidates[-1] if candidates else None
-
-
-def _marker(job: NativeJob) -> dict[str, str] | None:
-    """The start marker; what a guest made of it can't hide that its job has begun.
-
-    The batch script makes it as the guests' account, so that a guest could change or remove it:
-    only a marker that is ours says that we hold it, and what we saw running has begun.
-    """
-    try:
-        found = notices.read_with_owner(str(job.folder / "control" / f"started-{job.name}"))
-    except OSError as error:
-        if error.errno not in _MADE_UNREADABLE:
-            raise
-        return {"holder": _SLURM}
-    began = (job.folder / "batch" / "began").exists()
-    if found is None:
-        return {"holder": _SLURM} if began else None
-    fields, owner = found
-    if fields.get("holder") == _DAEMON and (began or owner != os.geteuid()):
-        return {**fields, "holder": _SLURM}
-    return fields
-
-
-def _give_up(job: NativeJob) -> None:
-    """Takes the start marker for the daemon, unless the job has begun."""
-    control = _make_folder(job, "control")
-    notices.take_marker(str(control), job.name, {"holder": _DAEMON, "at_ms": str(now_ms())})
-
-
-def _make_folder(job: NativeJob, name: str) -> Path:
-    folder = job.folder / name
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        notices.sync_folder(str(job.folder))
-    return folder
-
-
-def _share(top: Path, gid: int) -> None:
-    """Lets a group use a folder and everything in it, also what is made there later."""
-    for _, _, files, folder_fd in os.fwalk(top):
-        os.fchown(folder_fd, -1, gid)
-        os.fchmod(folder_fd, 0o2770)
-        for name in files:
-            os.chown(name, -1, gid, dir_fd=folder_fd, follow_symlinks=False)
-            executable = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode & 0o100
-            os.chmod(name, 0o770 if executable else 0o660, dir_fd=folder_fd)
-
-
-def _began_s(job: NativeJob, marker: dict[str, str], row: QueueRow) -> int:
-    """When a job that has begun began; remembers it, since guests could change their marker."""
-    path = str(_make_folder(job, "batch") / "began")
-    began = notices.read(path)
-    if began is None and row.start_s and row.state not in WAITING:
-        began = {"start_s": str(row.start_s)}
-        notices.post(path, began)
-    return number(began or {}, "start_s") or number(marker, "at_ms") // 1000
-
-
-def _is_second_begin(job: NativeJob, marker: dict[str, str], details: JobDetails) -> bool:
-    """True if Slurm tells of a later begin than the one that ran the script.
-
-    Then nobody knows how that one ended. Clocks of nodes may differ a little.
-    """
-    began = notices.read(str(job.folder / "batch" / "began"))
-    if began is not None:
-        return details.start_s > number(began, "start_s")
-    return details.start_s > number(marker, "at_ms") // 1000 + _CLOCKS_S
 
 
 def _unreadable(job: NativeJob, line: str) -> ExecutorError:

@@ -1,135 +1,162 @@
-"""What a partition has, does and waits for, from sinfo and squeue; pure.
+"""What a cluster has, does and waits for, from sinfo and squeue; pure.
 
-Only a node that Slurm would give to a job now counts as idle, in whole or in part: one that is
-drained, reserved, down, completing, or that does not respond has nothing to give.
+Only a node that Slurm would give to a job now has something idle: one that is drained, reserved,
+down, completing, or that does not respond has nothing to give, whatever its CPUs do.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Final
 
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.interface import Capacity
+from p2pfed.execute.observation import Gpus, LocalWish, Observation, SeenGuest, SeenNode
 from p2pfed.execute.slurm.parse import gpus_by_type
 
-_FREE: Final = frozenset({"idle", "mixed"})
-_STATE: Final = re.compile(r"[a-z][a-z_]*")
-_SPOILT: Final = frozenset("*$#~!%@^")
-"""Suffixes of a state in sinfo(1): not responding, in maintenance, powered down or on the way."""
+_FREE: Final = frozenset({"idle", "mixed", "idle+planned", "mixed+planned", "planned"})
+"""States in sinfo(1) of nodes that jobs are given; planned: the backfill scheduler has, for later.
+
+Any other flag or suffix (`*` not responding, `$` in maintenance, `~#!%` power) spoils it.
+"""
 _STARTS: Final = re.compile(r"Job \d+ to start at (\d+) ")
+_OTHER_REASONS: Final = (
+    "Assoc", "Account", "BadConstraints", "BeginTime", "Burst", "Cleaning", "Deadline",
+    "Dependency", "DeniedReq", "FedJobLock", "Front", "InvalidAccount", "InvalidQOS",
+    "JobArrayTaskLimit", "JobHeld", "Licenses", "MaxMem", "MaxBill", "MaxCpu", "MaxGRES", "MaxJobs",
+    "MaxNode", "NonZeroExitCode", "Partition", "Prolog", "QOS", "RequeueHold", "RequeueLimit",
+    "SystemFailure", "launch failed", "JobLaunchFailure", "User",
+)  # fmt: skip
+"""What a pending reason begins with if idle nodes would not help; squeue(1), JOB REASON CODES."""
+_ITEM: Final = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
+_PIECE: Final = re.compile(r"\[([^\]]*)\]|([^\[]+)")
+_HOSTS_MAX: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One node as sinfo tells it.
-
-    Attributes:
-        states: all that is said of it, the base state first: `("idle",)`, `("mixed", "drain")`.
-        usable: Slurm would give what is idle of it to a job now.
-        gpus, gpus_used: (type, number), ascending by type; no type is ``""``.
-    """
-
-    name: str
-    states: tuple[str, ...]
-    usable: bool
-    cores: int
-    cores_used: int
-    cores_idle: int
-    memory_mib: int
-    memory_mib_used: int
-    gpus: tuple[tuple[str, int], ...]
-    gpus_used: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """One job that waits; `start_s` is when Slurm expects to begin it, 0 if it does not tell."""
-
-    job_id: str
-    user: str
-    partitions: tuple[str, ...]
-    nodes: int
-    cores: int
-    start_s: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """One look at a partition.
-
-    Attributes:
-        nodes: ascending by name.
-        idle_nodes, idle_cores, idle_gpus: what could be given now; nodes that are wholly idle;
-            GPUs as (type, number).
-        waiting: local jobs that wait, of all partitions, in squeue's order; guests' own left out.
-        next_start_s: the earliest expected start of one of them; 0 if none is known.
-    """
-
-    nodes: tuple[Node, ...]
-    idle_nodes: int
-    idle_cores: int
-    idle_gpus: tuple[tuple[str, int], ...]
-    waiting: tuple[Waiting, ...]
-    next_start_s: int
-
-
-def parse_nodes(text: str) -> tuple[Node, ...]:
-    """The nodes that sinfo listed in `commands.SINFO_FORMAT`.
+def parse_nodes(text: str) -> tuple[SeenNode, ...]:
+    """The nodes that sinfo listed in `commands.SINFO_FORMAT`, once for each partition of theirs.
 
     Raises:
         ExecutorError: `slurm-output` (transient).
     """
-    found: dict[str, Node] = {}
+    found: dict[str, SeenNode] = {}
     for line in text.splitlines():
         fields = [field.strip() for field in line.split("|")]
         try:
-            name, state, cores, memory, used, gres, gres_used = fields[:7]
-            cores_used, cores_idle, _, cores_all = map(int, cores.split("/"))
-            node = Node(
-                name=name,
-                states=tuple(_STATE.findall(state.lower())),
-                usable=state.lower() in _FREE,
-                cores=cores_all,
-                cores_used=cores_used,
-                cores_idle=cores_idle,
-                memory_mib=int(memory),
-                memory_mib_used=int(used),
-                gpus=tuple(sorted(gpus_by_type(gres).items())),
-                gpus_used=tuple(sorted(gpus_by_type(gres_used).items())),
-            )
+            name, state, cores, memory, used, gres, gres_used, partition = fields[:8]
+            node = _node(name, state.lower(), cores, int(memory), int(used), gres, gres_used)
         except ValueError:
             raise _odd("sinfo", line) from None
-        found[name] = node
+        before = found[name].queues if name in found else ()
+        queues = tuple(sorted({*before, partition.removesuffix("*")}))
+        found[name] = replace(node, queues=queues)
     return tuple(found[name] for name in sorted(found))
 
 
-def parse_waiting(text: str) -> tuple[Waiting, ...]:
-    """The jobs that squeue listed in `commands.PENDING_FORMAT`.
+def _node(
+    name: str, state: str, cores: str, memory_mib: int, used_mib: int, gres: str, gres_used: str
+) -> SeenNode:
+    _, cores_idle, _, cores_all = map(int, cores.split("/"))
+    usable = state in _FREE
+    has = gpus_by_type(gres)
+    used = gpus_by_type(gres_used)
+    idle = {kind: max(0, count - used.get(kind, 0)) for kind, count in has.items()}
+    return SeenNode(
+        name=name,
+        queues=(),
+        cores=cores_all,
+        memory_mib=memory_mib,
+        gpus=_gpus(has),
+        idle_cores=cores_idle if usable else 0,
+        idle_memory_mib=max(0, memory_mib - used_mib) if usable else 0,
+        idle_gpus=_gpus(idle) if usable else (),
+        planned="planned" in state,
+    )
+
+
+def _gpus(found: Mapping[str, int]) -> Gpus:
+    return tuple(sorted(found.items()))
+
+
+def parse_wishes(text: str, guests: str) -> tuple[LocalWish, ...]:
+    """The jobs that squeue listed in `commands.PENDING_FORMAT` and that wait for capacity.
+
+    Args:
+        guests: the account whose own jobs are left out.
 
     Raises:
         ExecutorError: `slurm-output` (transient).
     """
     found = []
     for line in text.splitlines():
-        fields = line.split("|", 6)
+        fields = line.split("|", 7)
         try:
-            job_id, user, start, nodes, cores, partitions, reason = fields
-            waiting = Waiting(
+            job_id, user, start, nodes, cores, partitions, sharing, reason = fields
+            wish = LocalWish(
                 job_id=job_id,
-                user=user,
-                partitions=tuple(partitions.split(",")),
-                nodes=int(nodes.partition("-")[0]),
-                cores=int(cores.partition("-")[0]),
+                queues=tuple(sorted(partitions.split(","))),
+                nodes=max(1, int(nodes.partition("-")[0])),
+                cores=max(1, int(cores.partition("-")[0])),
+                whole_nodes=sharing in ("NO", "EXCLUSIVE"),
                 start_s=int(start) if start.isascii() and start.isdigit() else 0,
-                reason=reason,
             )
         except ValueError:
             raise _odd("squeue", line) from None
-        found.append(waiting)
+        if user != guests and not reason.startswith(_OTHER_REASONS):
+            found.append(wish)
     return tuple(found)
+
+
+def parse_guests(text: str) -> tuple[SeenGuest, ...]:
+    """The jobs that squeue listed in `commands.GUESTS_FORMAT` and that hold nodes.
+
+    Raises:
+        ExecutorError: `slurm-output` (transient).
+    """
+    found = []
+    for line in text.splitlines():
+        name, bar, nodes = line.rpartition("|")
+        try:
+            if not bar:
+                raise ValueError(line)
+            hosts = expand_hosts(nodes.strip())
+        except ValueError:
+            raise _odd("squeue", line) from None
+        if hosts:
+            found.append(SeenGuest(name=name, nodes=hosts))
+    return tuple(sorted(found, key=lambda guest: guest.name))
+
+
+def expand_hosts(text: str) -> tuple[str, ...]:
+    """The nodes of a list such as `n[1-3,07],gpu2`, in its order.
+
+    Raises:
+        ValueError: it is no such list, or a very long one.
+    """
+    found: list[str] = []
+    for item in _ITEM.findall(text):
+        pieces = [
+            [piece[2]] if piece[1] is None else _numbers(piece[1])
+            for piece in _PIECE.finditer(item)
+        ]
+        found += ("".join(parts) for parts in product(*pieces))
+        if len(found) > _HOSTS_MAX:
+            raise ValueError(text)
+    return tuple(found)
+
+
+def _numbers(text: str) -> list[str]:
+    found: list[str] = []
+    for span in text.split(","):
+        first, dash, last = span.partition("-")
+        low, high = int(first), int(last if dash else first)
+        if not low <= high < low + _HOSTS_MAX:
+            raise ValueError(text)
+        found += (str(number).zfill(len(first)) for number in range(low, high + 1))
+    return found
 
 
 def parse_test_only(text: str) -> int:
@@ -144,36 +171,32 @@ def parse_test_only(text: str) -> int:
     return int(starts[1])
 
 
-def make_observation(*, nodes: str, waiting: str, starts: str, guests: str) -> Observation:
-    """One look, from what sinfo, squeue and `squeue --start` printed.
+def takes_back(config: Mapping[str, str], partition: Mapping[str, str]) -> bool:
+    """True if Slurm itself takes nodes back from this partition for local jobs."""
+    preempts = config.get("PreemptType", "preempt/none") != "preempt/none"
+    return preempts and partition.get("PreemptMode", "OFF") != "OFF"
+
+
+def make_observation(
+    *, nodes: str, waiting: str, guests: str, user: str, takes_back: bool
+) -> Observation:
+    """One look, from what sinfo, `squeue --start` and squeue of the guests printed.
 
     Args:
-        guests: the account whose own jobs are left out of what waits.
+        user: the guests' account.
 
     Raises:
         ExecutorError: `slurm-output` (transient).
     """
-    seen = parse_nodes(nodes)
-    usable = [node for node in seen if node.usable]
-    gpus: dict[str, int] = {}
-    for node in usable:
-        used = dict(node.gpus_used)
-        for kind, count in node.gpus:
-            gpus[kind] = gpus.get(kind, 0) + max(0, count - used.get(kind, 0))
-    expected = {job.job_id: job.start_s for job in parse_waiting(starts)}
-    local = [job for job in parse_waiting(waiting) if job.user != guests]
-    known = [s for job in local if (s := expected.get(job.job_id, 0) or job.start_s)]
     return Observation(
-        nodes=seen,
-        idle_nodes=sum(1 for node in usable if node.states == ("idle",)),
-        idle_cores=sum(node.cores_idle for node in usable),
-        idle_gpus=tuple(sorted(gpus.items())),
-        waiting=tuple(local),
-        next_start_s=min(known, default=0),
+        nodes=parse_nodes(nodes),
+        guests=parse_guests(guests),
+        wishes=parse_wishes(waiting, user),
+        takes_back=takes_back,
     )
 
 
-def hardware(nodes: tuple[Node, ...]) -> Capacity:
+def hardware(nodes: tuple[SeenNode, ...]) -> Capacity:
     """What the nodes have, whoever uses it; each size is the largest node's."""
     return Capacity(
         nodes=len(nodes),

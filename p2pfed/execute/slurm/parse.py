@@ -101,7 +101,7 @@ def parse_details(text: str) -> JobDetails:
     Raises:
         ExecutorError: `slurm-output`, `slurm-state` (transient both).
     """
-    fields = _pairs(text)
+    fields = parse_pairs(text)
     try:
         exit_code, signal = split_exit(fields["ExitCode"])
         state = fields["JobState"]
@@ -211,7 +211,7 @@ def gpus_by_type(gres: str) -> dict[str, int]:
     return found
 
 
-def _pairs(text: str) -> dict[str, str]:
+def parse_pairs(text: str) -> dict[str, str]:
     """The `Key=value` pairs of a line; values may hold spaces and `=`."""
     line = text.strip()
     found: dict[str, str] = {}

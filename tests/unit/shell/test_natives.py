@@ -11,6 +11,7 @@ from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
 from p2pfed.core.records import Job, Outcome
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.interface import Capacity, NativeJob, NativeState, NativeStatus
+from p2pfed.execute.observation import Observation
 from p2pfed.node.effects import SubmitNative
 from p2pfed.node.events import Event, NativeEnded, NativeRefused, NativeRunning
 from p2pfed.shell.archive import load_archive, pack_payload
@@ -54,6 +55,17 @@ class Scripted:
 
     def cancel(self, job: NativeJob) -> None:
         self.submitted.remove(job.name)
+
+    def evict(self, job: NativeJob, notice_s: int) -> None:
+        self.submitted.remove(job.name)
+
+    def observe(self) -> Observation:
+        return Observation(nodes=())
+
+    def expected_start_s(
+        self, *, queue: str, nodes: int, cores_per_node: int, walltime_s: int
+    ) -> int | None:
+        return None
 
     def capacity(self) -> Capacity:
         return Capacity(nodes=1, cores_per_node=4, gpus_per_node=0, memory_mib_per_node=1000)
