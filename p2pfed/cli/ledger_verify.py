@@ -163,6 +163,17 @@ def report_to_json(report: Report) -> dict[str, object]:
 
 def print_report(report: Report, console: Console, *, trusted: bool) -> None:
     """The report for people."""
+    print_head(report, console, trusted=trusted)
+    _print_findings(report, console)
+    errors = sum(finding.severity is Severity.ERROR for finding in report.findings)
+    if report.ok:
+        console.print("the ledger is valid and complete", style="green")
+    else:
+        console.print(f"the ledger does not verify: {errors} errors listed", style="red")
+
+
+def print_head(report: Report, console: Console, *, trusted: bool) -> None:
+    """Whose ledger it is, how much it holds, and every balance."""
     if report.federation is not None:
         origin = "as expected" if trusted else "by its own charter"
         console.print(f"federation  {report.name} {report.federation.hex()[:16]} ({origin})")
@@ -174,12 +185,6 @@ def print_report(report: Report, console: Console, *, trusted: bool) -> None:
         console.print(f"digest      {report.view_digest.hex()[:16]} over {_feeds(report)}")
     if report.balances:
         console.print(_balance_table(report))
-    _print_findings(report, console)
-    errors = sum(finding.severity is Severity.ERROR for finding in report.findings)
-    if report.ok:
-        console.print("the ledger is valid and complete", style="green")
-    else:
-        console.print(f"the ledger does not verify: {errors} errors listed", style="red")
 
 
 def _feeds(report: Report) -> str:

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "members": "p2pfed.cli.federation",
     "balance": "p2pfed.cli.federation",
     "ledger": "p2pfed.cli.ledger",
+    "audit": "p2pfed.cli.audit",
     "demo": "p2pfed.cli.demo",
     "simulate": "p2pfed.cli.simulate",
 }

@@ -12,8 +12,8 @@ import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from p2pfed.cli.tables import console, print_table
+from p2pfed.draw.svg import HOUR_S, duration
 from p2pfed.simulate.report.model import WORLDS, Figures, Report
-from p2pfed.simulate.report.svg import HOUR_S, duration
 from p2pfed.simulate.report.wording import losers_of, percent, verdict
 
 _LINE_EVERY_S: Final = 30.0

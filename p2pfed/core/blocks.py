@@ -310,6 +310,17 @@ def peek_block_id(data: bytes) -> BlockId:
     return BlockId(hashlib.sha256(payload).digest())
 
 
+def peek_header(data: bytes) -> BlockHeader:
+    """What a block of these bytes says of itself, its signature not verified: never to rely on.
+
+    Raises:
+        InputError: as `split_block`, or as `decode_header`, except what is about keys.
+    """
+    message, _ = split_block(data)
+    _, payload, _ = cose.cut(message)
+    return _parse_header(payload, message)
+
+
 def _refuse(code: str, what: str) -> NoReturn:
     raise InputError(code, what)
 

@@ -69,6 +69,10 @@ class Position(NamedTuple):
         """The positions that lists of four checked items stand for."""
         return map(_new_tuple, repeat(cls), items)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Position:
+        """Itself: states are copied, and hold positions by the thousand."""
+        return self
+
     def __str__(self) -> str:
         """`alpha.12.3` in epoch 0, `alpha.1.12.3` in epoch 1."""
         epoch = f"{self.epoch}." if self.epoch else ""

@@ -100,7 +100,9 @@ PROPOSAL_KIND = integer("proposal-kind", min(ProposalKind), max(ProposalKind))
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(wire,))
 def _record(cls: type[Any]) -> type[Any]:
-    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    made.__deepcopy__ = lambda self, memo: self  # it never changes
+    return made
 
 
 @_record

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfed.core.rules import RULE_FIELDS, Rules
+from p2pfed.draw.svg import duration
 from p2pfed.errors import InputError
 from p2pfed.simulate.report.collect import make_report
 from p2pfed.simulate.report.model import Report
-from p2pfed.simulate.report.svg import duration
 from p2pfed.simulate.workload.federated import run_federated
 from p2pfed.simulate.workload.ideal import run_ideal, run_isolated
 from p2pfed.simulate.workload.options import CentrePolicy, FederationOptions

@@ -1,48 +1,15 @@
-"""What an audit found: values, in the order in which the file was read.
-
-An *error* means that the file is not a complete, valid ledger: a block is bad, missing or out of
-place, or the file itself is damaged. A *warning* means that the file is sound and shows that a
-member broke a rule, which the federation's own rules already made harmless.
-"""
+"""What verifying a ledger gives: values, findings in the order in which the file was read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Final
 
-from p2pfed.core.accounting import Standing
-from p2pfed.core.ids import CentreName, FederationId, Frontier, ViewDigest
-
-FINDINGS_PER_CODE_MAX: Final = 100
-"""So many findings of one code are listed; all are counted."""
-
-
-class Severity(Enum):
-    """How much a finding weighs."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        code: stable; docs/reference/ledger-file.md lists all of them.
-        where: the block or record, as `alpha.12` or `alpha.12.3`, or the place in the file.
-        text: what is wrong, in one sentence.
-    """
-
-    severity: Severity
-    code: str
-    where: str
-    text: str
-
-    def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        return f"{self.severity.value}: {place}{self.text} [{self.code}]"
+from p2pfed.core.accounting import Counters, Standing
+from p2pfed.core.audit.course import AccountLine
+from p2pfed.core.audit.findings import Finding, Severity
+from p2pfed.core.audit.justify import ClaimTally
+from p2pfed.core.audit.usage import Sums, Trade
+from p2pfed.core.ids import CentreName, FederationId, Frontier, Position, ViewDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +62,49 @@ class Report:
         return all(finding.severity is not Severity.ERROR for finding in self.findings)
 
 
-class Findings:
-    """Findings as they are collected, bounded per code."""
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One record about the job that the auditor asked for; `inert` says why it does not count."""
 
-    def __init__(self) -> None:
-        self.kept: list[Finding] = []
-        self.counts: dict[str, int] = {}
+    time_ms: int
+    position: Position
+    kind: str
+    detail: str
+    inert: str = ""
 
-    def error(self, code: str, where: str, text: str) -> None:
-        """Adds what makes the ledger invalid or incomplete."""
-        self._add(Finding(Severity.ERROR, code, where, text))
 
-    def warning(self, code: str, where: str, text: str) -> None:
-        """Adds a member's breach of a rule that is harmless by itself."""
-        self._add(Finding(Severity.WARNING, code, where, text))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """The result of a whole audit.
 
-    def _add(self, finding: Finding) -> None:
-        count = self.counts.get(finding.code, 0) + 1
-        self.counts[finding.code] = count
-        if count <= FINDINGS_PER_CODE_MAX:
-            self.kept.append(finding)
+    Attributes:
+        source: what the ledger was read from.
+        ledger: what verifying it gave: counts, frontier, balances, all findings.
+        by_centre: how many findings there were about each centre, by (centre, code).
+        days: the accounts of every centre at the end of each day, then at the audit's time.
+        curve: the same at even times, for a picture.
+        claims: for each home, how many of its claims were justified.
+        trades: usage records by home, host and what the home said to them.
+        declines: claims that hosts closed, by (home, host, reason).
+        counters: raw amounts delivered and consumed, by centre, resource class and day.
+        totals: raw (centre, resource class, delivered, offered, consumed) over all days.
+        story: the records about the job in focus, in order of time.
+    """
+
+    source: str
+    ledger: Report
+    by_centre: dict[tuple[CentreName, str], int] = field(default_factory=dict)
+    days: tuple[AccountLine, ...] = ()
+    curve: tuple[AccountLine, ...] = ()
+    claims: dict[CentreName, ClaimTally] = field(default_factory=dict)
+    trades: dict[Trade, Sums] = field(default_factory=dict)
+    declines: dict[tuple[CentreName, CentreName, str], int] = field(default_factory=dict)
+    counters: Counters = field(default_factory=dict)
+    totals: tuple[tuple[CentreName, str, int, int, int], ...] = ()
+    story: tuple[StoryLine, ...] = ()
+
+    @property
+    def severity(self) -> Severity | None:
+        """The heaviest that was found, None if nothing was."""
+        found = {finding.severity for finding in self.ledger.findings}
+        return next((severity for severity in Severity if severity in found), None)

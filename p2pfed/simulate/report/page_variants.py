@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from p2pfed.draw.html import Cell, figure, table, wrap
+from p2pfed.draw.svg import duration
 from p2pfed.simulate.report.model import Report
-from p2pfed.simulate.report.page import Cell, change, figure, table, wrap
+from p2pfed.simulate.report.page import change
 from p2pfed.simulate.report.plots import draw_variants
-from p2pfed.simulate.report.svg import duration
 from p2pfed.simulate.report.wording import losers_of, percent
 
 Variants = Sequence[tuple[str, Report]]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from p2pfed.simulate.report.model import QUANTILES, CentreReport, Report
-from p2pfed.simulate.report.svg import (
+from p2pfed.draw.svg import (
     INK,
     LOG_DURATIONS,
     MUTED,
+    PALETTE,
     Linear,
     Log,
     Panel,
@@ -32,16 +32,12 @@ from p2pfed.simulate.report.svg import (
     time_ticks,
     titled,
 )
+from p2pfed.simulate.report.model import QUANTILES, CentreReport, Report
 
 COLOURS: Final = {"isolated": "#c8553d", "federated": "#1f6fb2", "ideal": "#6f7d8c"}
 NAMES: Final = {"isolated": "alone", "federated": "federated", "ideal": "one common queue"}
 GUESTS: Final = "#9cc9ea"
 DASH: Final = "5 4"
-PALETTE: Final = (
-    "#1f6fb2", "#c8553d", "#2a8c5a", "#8b5fbf", "#b8860b", "#00868f", "#c2418c", "#5d6b79",
-)  # fmt: skip
-"""Told apart by people who see colours differently too; the labels name the lines anyway."""
-
 _WIDTH: Final = 960
 _HEAD: Final = 66
 

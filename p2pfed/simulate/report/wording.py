@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from p2pfed.draw.svg import duration
 from p2pfed.simulate.report.model import CentreReport, Report
-from p2pfed.simulate.report.svg import duration
 
 
 def percent(ppm: int) -> str:

@@ -18,6 +18,10 @@ FONT: Final = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-seri
 INK: Final = "#1c2733"
 MUTED: Final = "#5d6b79"
 GRID: Final = "#e3e8ed"
+PALETTE: Final = (
+    "#1f6fb2", "#c8553d", "#2a8c5a", "#8b5fbf", "#b8860b", "#00868f", "#c2418c", "#5d6b79",
+)  # fmt: skip
+"""Told apart by people who see colours differently too; the labels name the lines anyway."""
 
 MINUTE_S: Final = 60
 HOUR_S: Final = 3_600

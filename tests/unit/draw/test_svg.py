@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfed.simulate.report.svg import (
+from p2pfed.draw.svg import (
     Linear,
     Log,
     duration,

@@ -1,0 +1,136 @@
+"""What became of every usage record, and how much of it.
+
+An End states what a job consumed. Its home countersigns it (receipted), disputes it, or says
+nothing: until the deadline it is one-sided, after it overdue, and the End stands. A dispute that
+the parties or the members decided is settled. Sums are of raw amounts, so that they hold whatever
+rates were agreed; what counts in points stands in the accounts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from p2pfed.core.audit.findings import Finding, Findings, Severity
+from p2pfed.core.blocks import Block
+from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
+from p2pfed.core.records import Dispute, End, Receipt
+from p2pfed.core.registers import Registers
+from p2pfed.core.rules import Rules
+from p2pfed.core.units import hlc_ms
+
+
+class Standing(Enum):
+    """What the home has said to a usage record."""
+
+    RECEIPTED = "receipted"
+    DISPUTED = "disputed"
+    ONE_SIDED = "one-sided"
+    OVERDUE = "overdue"
+
+
+class Trade(NamedTuple):
+    """Who consumed at whom, and what the home said to it."""
+
+    home: CentreName
+    host: CentreName
+    standing: Standing
+
+
+@dataclass(slots=True)
+class Sums:
+    """Usage records and their raw amounts, as the hosts state them."""
+
+    count: int = 0
+    core_s: int = 0
+    gpu_s: int = 0
+
+    def add(self, end: End) -> None:
+        """Counts one more."""
+        self.count += 1
+        self.core_s += end.core_s
+        self.gpu_s += end.gpu_s
+
+
+class _Open(NamedTuple):
+    end: End
+    position: Position
+    host: CentreName
+    job: JobId
+    deadline_ms: int
+
+
+class UsageBook:
+    """Follows every usage record until it is settled."""
+
+    def __init__(self, registers: Registers, rules: Rules, findings: Findings) -> None:
+        self._registers = registers
+        self._rules = rules
+        self._findings = findings
+        self._open: dict[ClaimId, _Open] = {}
+        self.trades: dict[Trade, Sums] = {}
+
+    def watch(self, block: Block, inert: list[tuple[Position, str]]) -> None:
+        """Reads the usage records and settlements of a block that was just folded."""
+        skipped = {position for position, _ in inert}
+        for index, record in enumerate(block.records):
+            kind = type(record)
+            if kind is End:
+                self._ended(block, index, skipped)
+            elif kind in (Receipt, Dispute):
+                self._settled(block, index, skipped)
+
+    def _ended(self, block: Block, index: int, skipped: set[Position]) -> None:
+        end, position = block.records[index], block.position(index)
+        entry = self._registers.claims.get(ClaimId(end.claim_id)) if type(end) is End else None
+        if type(end) is not End or position in skipped or entry is None or entry.claim is None:
+            return
+        deadline_ms = hlc_ms(block.time) + self._rules.receipt_deadline_ms
+        job_id = JobId(entry.claim.job_id)
+        found = _Open(end, position, block.feed.centre, job_id, deadline_ms)
+        if entry.settlement is not None:
+            # Settled before it was stated: counts as never settled, conduct names it.
+            self._count(entry.claim_id, found, Standing.OVERDUE)
+        else:
+            self._open[entry.claim_id] = found
+
+    def _settled(self, block: Block, index: int, skipped: set[Position]) -> None:
+        record = block.records[index]
+        if type(record) not in (Receipt, Dispute) or block.position(index) in skipped:
+            return
+        claim_id = ClaimId(record.claim_id)  # type: ignore[union-attr]  # checked above
+        found = self._open.pop(claim_id, None)
+        if found is None:
+            return
+        now_ms = hlc_ms(block.time)
+        if now_ms > found.deadline_ms:
+            text = f"its home answered {now_ms - found.deadline_ms} ms after the deadline"
+            self._name("usage-overdue", claim_id, found, text, now_ms)
+            self._count(claim_id, found, Standing.OVERDUE)
+            return
+        if type(record) is Dispute:
+            text = f"{record.core_s} of {found.end.core_s} core-seconds: {record.reason}"
+            self._name("usage-disputed", claim_id, found, text, now_ms)
+            self._count(claim_id, found, Standing.DISPUTED)
+        else:
+            self._count(claim_id, found, Standing.RECEIPTED)
+
+    def finish(self, at_ms: int) -> None:
+        """Counts what nobody has answered at the end."""
+        for claim_id, found in sorted(self._open.items()):
+            if at_ms <= found.deadline_ms:
+                self._count(claim_id, found, Standing.ONE_SIDED)
+                continue
+            text = "its home neither countersigned nor disputed it by the deadline; the end stands"
+            self._name("usage-overdue", claim_id, found, text, found.deadline_ms)
+            self._count(claim_id, found, Standing.OVERDUE)
+        self._open.clear()
+
+    def _count(self, claim_id: ClaimId, found: _Open, standing: Standing) -> None:
+        trade = Trade(claim_id.centre, found.host, standing)
+        self.trades.setdefault(trade, Sums()).add(found.end)
+
+    def _name(self, code: str, claim_id: ClaimId, found: _Open, text: str, time_ms: int) -> None:
+        where, home = str(found.position), claim_id.centre
+        self._findings.add(Finding(Severity.NOTICE, code, where, text, home, found.job, time_ms))
