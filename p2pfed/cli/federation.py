@@ -49,7 +49,7 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
         ("federation", f"{found['federation']} ({short(found['federation_id'])})"),
         ("running for", show_duration(found["now_ms"] - found["started_ms"])),
         ("version", f"{found['version']}, rules {found['rules_version']}"),
-        ("state", "recovering" if found["recovering"] else "paused" if found["paused"] else "ok"),
+        ("state", _state_word(found)),
         ("peers", f"{found['peers_linked']} of {found['members'] - 1} connected"),
         (
             "clock",
@@ -63,6 +63,14 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
         ("own jobs", show_list(counts, empty="none")),
         ("guests", show_list(hosted, empty="none")),
     ]
+
+
+def _state_word(found: StatusView) -> str:
+    if found["recovering"]:
+        return "recovering"
+    if found["control"] == "open":
+        return "paused" if found["paused"] else "ok"
+    return found["control"]
 
 
 @click.command()

@@ -126,13 +126,18 @@ class ClaimEntry:
 
 @dataclass(slots=True)
 class JobEntry:
-    """A job, and the claims that its home made for it, in order."""
+    """A job, and the claims that its home made for it, in order.
+
+    Attributes:
+        held: its home keeps it out of the matching for now.
+    """
 
     job_id: JobId
     job: Job
     posted: HlcTime
     cancelled: bool = False
     cancel_time: HlcTime = HlcTime(0)
+    held: bool = False
     claims: tuple[ClaimId, ...] = ()
     shared: bool = field(default=False, compare=False)
 

@@ -171,7 +171,7 @@ FREES_JOB: Final = frozenset({ClaimState.CLOSED, ClaimState.RELEASED, ClaimState
 BOUND_JOB: Final = {state: JobState(state.value) for state in ClaimState if state not in FREES_JOB}
 """What a job is while a claim binds it."""
 
-BARRING_REASONS: Final = frozenset({"policy", "denied", "constraint"})
+BARRING_REASONS: Final = frozenset({"policy", "denied", "unanswered", "constraint"})
 """Reasons of a Close after which this job is never matched with this offer again."""
 
 

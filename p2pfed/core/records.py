@@ -371,6 +371,23 @@ class Settle:
     gpu_s: int = wire(3, AMOUNT, default=0)
 
 
+@_record
+class Hold:
+    """The author's job takes no part in the matching for now; it keeps its place and its time.
+
+    It does not touch a claim that was handed over.
+    """
+
+    job_id: Position = wire(1, POSITION)
+
+
+@_record
+class Unhold:
+    """The author's job takes part in the matching again."""
+
+    job_id: Position = wire(1, POSITION)
+
+
 Record = (
     Contact
     | Offer
@@ -395,6 +412,8 @@ Record = (
     | Adopt
     | Leave
     | Settle
+    | Hold
+    | Unhold
 )
 
 
@@ -430,6 +449,8 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     21: Adopt,
     22: Leave,
     24: Settle,
+    28: Hold,
+    29: Unhold,
 }
 """Type numbers on the wire, never reused."""
 

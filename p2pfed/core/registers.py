@@ -47,6 +47,7 @@ from p2pfed.core.records import (
     End,
     ForkProof,
     Handover,
+    Hold,
     Inert,
     Job,
     Lost,
@@ -59,6 +60,7 @@ from p2pfed.core.records import (
     Release,
     Settle,
     Start,
+    Unhold,
 )
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc_ms
@@ -133,6 +135,8 @@ class Registers:
             OfferClose: self._fold_offer_close,
             Job: self._fold_job,
             Cancel: self._fold_cancel,
+            Hold: self._fold_hold,
+            Unhold: self._fold_hold,
             Claim: self._fold_claim,
             Release: self._fold_home_move,
             Handover: self._fold_home_move,
@@ -278,6 +282,15 @@ class Registers:
             return f"{record.job_id} is not a job of its author"
         if not entry.cancelled:
             entry.cancelled, entry.cancel_time = True, time
+        return record.job_id
+
+    def _fold_hold(
+        self, position: Position, time: HlcTime, record: Hold | Unhold
+    ) -> Position | str:
+        entry = self._job(JobId(record.job_id))
+        if entry is None or record.job_id.centre != position.centre:
+            return f"{record.job_id} is not a job of its author"
+        entry.held = isinstance(record, Hold)
         return record.job_id
 
     # Claims

@@ -42,6 +42,7 @@ from p2pfed.core.records import (
     End,
     ForkProof,
     Handover,
+    Hold,
     Inert,
     Job,
     Lost,
@@ -53,6 +54,7 @@ from p2pfed.core.records import (
     Release,
     Settle,
     Start,
+    Unhold,
 )
 from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.rules import ResourceClass, Rules, WorkClass
@@ -198,6 +200,8 @@ class State:
             claims = self.registers.jobs[JobId(touched)].claims
             self._touched_claims.update(dict.fromkeys(claims))
             self._touched_jobs[JobId(touched)] = None
+        elif isinstance(record, Hold | Unhold):
+            self._touched_jobs[JobId(touched)] = None
 
     def _refresh_job(self, job_id: JobId) -> None:
         work_class = self._class_of.get(job_id)
@@ -205,7 +209,7 @@ class State:
             return
         entry = self.registers.jobs[job_id]
         verdict = self.registers.judge(entry)
-        waits = verdict.state is JobState.QUEUED
+        waits = verdict.state is JobState.QUEUED and not entry.held
         since_ms = self._witnesses.since_ms(job_id) if waits else None
         if since_ms is None:
             self._queue.drop(job_id)

@@ -9,7 +9,7 @@ come, first served. The ruling is a value: `p2pfed.node.host` writes what follow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pfed.core.accounting import balance
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
@@ -19,17 +19,24 @@ from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity
 from p2pfed.core.records import Claim
 from p2pfed.core.state import offer_state, running_of, shape_of
 from p2pfed.core.units import hlc_ms
-from p2pfed.node.events import AdmissionPolicy
+from p2pfed.node.admission import DEFAULT, AdmissionPolicy, AdmissionRule, Decision, Mode
+from p2pfed.node.control import Control
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.rounds import Match, Rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """Accept (neither is set), close for a reason, or look again at a time."""
+    """Accept (nothing is set), close for a reason, or look again at a time.
+
+    `rule` is what the policy said, where it was asked; with `ask` a person has to answer until
+    `look_again_ms`.
+    """
 
     close: str | None = None
     look_again_ms: int | None = None
+    rule: AdmissionRule = DEFAULT
+    ask: bool = False
 
 
 ACCEPT = Ruling()
@@ -38,8 +45,9 @@ ACCEPT = Ruling()
 class Court:
     """Rules on claims on our offers, and keeps the books that it rules by."""
 
-    def __init__(self, ledger: Ledger, rounds: Rounds) -> None:
+    def __init__(self, ledger: Ledger, rounds: Rounds, control: Control) -> None:
         self._ledger = ledger
+        self._control = control
         self._rounds = rounds
         self._rules = ledger.federation.rules
         self._holding: dict[OfferId, set[ClaimId]] = {}
@@ -59,8 +67,29 @@ class Court:
         self, entry: ClaimEntry, claim: Claim, job: JobEntry, policy: AdmissionPolicy, now_ms: int
     ) -> Ruling:
         """What to do about a claim that nobody has answered yet."""
+        rule = policy.judge(entry.home, job.job, now_ms)
+        ruling = self._rule(entry, claim, job, rule, now_ms, paused=policy.paused)
+        asks = rule.decision is Decision.ASK and entry.claim_id not in self._control.approved
+        if ruling == ACCEPT and asks:
+            last_ms = claim.claim_until_ms - self._rules.clock_error_ms
+            return Ruling(look_again_ms=max(now_ms + 1, last_ms), rule=rule, ask=True)
+        return replace(ruling, rule=rule)
+
+    def _rule(
+        self,
+        entry: ClaimEntry,
+        claim: Claim,
+        job: JobEntry,
+        rule: AdmissionRule,
+        now_ms: int,
+        *,
+        paused: bool,
+    ) -> Ruling:
         offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
-        reason = self._refusal(entry, claim, job, offer, policy, now_ms)
+        reason = self._refusal(entry, claim, job, offer, now_ms)
+        reason = reason or self._unwanted(entry, rule, paused=paused)
+        if reason == "expired" and rule.decision is Decision.ASK:
+            reason = "unanswered"
         if reason is not None or offer is None:
             return Ruling(close=reason or "offer-closed")
         match self._rounds.judge(claim):
@@ -86,7 +115,6 @@ class Court:
         claim: Claim,
         job: JobEntry,
         offer: OfferEntry | None,
-        policy: AdmissionPolicy,
         now_ms: int,
     ) -> str | None:
         """Why the claim is closed whatever the view says; None if nothing speaks against it."""
@@ -105,9 +133,15 @@ class Court:
             return "unjustified"
         if job.job.walltime_s > self._rules.walltime_max_s:
             return "constraint"
-        if policy.paused:
+        return None
+
+    def _unwanted(self, entry: ClaimEntry, rule: AdmissionRule, *, paused: bool) -> str | None:
+        """Why our own people or our policy do not want the claim."""
+        if self._control.mode is Mode.PAUSED or (paused and self._control.open):
             return "paused"
-        if entry.home in policy.deny_centres or job.job.work_class in policy.deny_classes:
+        if not self._control.open:
+            return "withdrawn"
+        if entry.home in self._control.blocked or rule.decision is Decision.DECLINE:
             return "policy"
         return None
 

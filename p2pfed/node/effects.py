@@ -214,6 +214,24 @@ class ForgetPayload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecureSibling:
+    """We are home: hold the local job that this job was made from, and see that it is held.
+
+    Answered by `SiblingSecured`. Performed strictly in order with `FreeSibling`.
+    """
+
+    job_id: JobId
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeSibling:
+    """We are home: no host has the job now, its sibling may start here. Idempotent."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Something a person may want to know; the shell logs it. `level` is one of those above."""
 
@@ -241,5 +259,7 @@ Effect = (
     | CancelNative
     | ForgetClaim
     | ForgetPayload
+    | SecureSibling
+    | FreeSibling
     | Note
 )

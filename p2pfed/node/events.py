@@ -7,11 +7,12 @@ whose bytes are a stranger's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NewType
 
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.records import Job, Offer, Outcome
+from p2pfed.node.admission import AdmissionPolicy, Mode
 
 LinkId = NewType("LinkId", int)
 """One authenticated connection to a peer, unique while the daemon runs."""
@@ -80,12 +81,15 @@ class ClockStepped:
 class SubmitJob:
     """A user wants `job` to run; its payload is already durable under `job.payload_digest`.
 
-    `local` is opaque to the node and is stored with the block, in one transaction.
+    `local` is opaque to the node and is stored with the block, in one transaction. So is `sibling`,
+    which names the local job that this one was made from: before such a job is handed over, the
+    node has its sibling secured (`SecureSibling`).
     """
 
     request: RequestId
     job: Job
     local: bytes = b""
+    sibling: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,22 +238,77 @@ class NativeRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyChanged:
-    """The admission policy was read anew; takes effect at once."""
+    """The admission policy was read anew, by order of `who`; takes effect at once."""
 
     policy: AdmissionPolicy
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionPolicy:
-    """What this centre alone decides about guests; private, never replicated.
+class SetMode:
+    """An administrator pauses, drains, withdraws or resumes; taken also before we may write.
 
-    A claim is declined with reason `policy` when its home is in `deny_centres`, its work class in
-    `deny_classes`, or `paused` is set.
+    `who` is the local account that said so, `reason` its words.
     """
 
-    paused: bool = False
-    deny_centres: frozenset[str] = field(default_factory=frozenset)
-    deny_classes: frozenset[str] = field(default_factory=frozenset)
+    request: RequestId
+    mode: Mode
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCentre:
+    """An administrator wants no jobs of `centre` here, or with `blocked` False wants them again."""
+
+    request: RequestId
+    centre: CentreName
+    blocked: bool
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRequest:
+    """A person answers what the policy asked about a claim."""
+
+    request: RequestId
+    claim_id: ClaimId
+    approve: bool
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldJob:
+    """A job of ours shall wait, or with `held` False wait no longer."""
+
+    request: RequestId
+    job_id: JobId
+    held: bool
+    who: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingSecured:
+    """The local job that a job of ours was made from is held, and will not start here.
+
+    With `held` False it runs already or is gone: the job must not be handed over. With `again` it
+    could not be told; whoever asks for the payload asks later.
+    """
+
+    claim_id: ClaimId
+    held: bool
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingDone:
+    """A job of ours is over and its sibling was finished: nothing links them any more."""
+
+    request: RequestId
+    job_id: JobId
 
 
 Event = (
@@ -276,4 +335,10 @@ Event = (
     | NativeNotFound
     | NativeRefused
     | PolicyChanged
+    | SetMode
+    | BlockCentre
+    | AnswerRequest
+    | HoldJob
+    | SiblingSecured
+    | SiblingDone
 )

@@ -30,10 +30,12 @@ from p2pfed.core.records import (
     Dispute,
     End,
     Handover,
+    Hold,
     Job,
     Lost,
     Receipt,
     Release,
+    Unhold,
 )
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
@@ -52,10 +54,12 @@ from p2pfed.node.events import (
     PayloadAsked,
     ResultFailed,
     ResultFetched,
+    SiblingSecured,
     SubmitJob,
 )
 from p2pfed.node.host import RETRY_MS, Host
 from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.siblings import Siblings
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 
@@ -76,6 +80,7 @@ class Home:
         self._hopeless: set[ClaimId] = set()
         self._forgotten: set[JobId] = set()
         self._early: dict[ClaimId, list[PayloadAsked]] = {}
+        self.siblings = Siblings(ledger)
 
     # Users
 
@@ -91,6 +96,8 @@ class Home:
             return
         position = self._ledger.write(event.job, turn.now_ms)
         self._ledger.keep(f"job/{position}", event.local)
+        if event.sibling:
+            self.siblings.add(JobId(position), event.sibling)
         turn.do(Reply(request=event.request, result=str(position)))
 
     def _check(self, job: Job) -> None:
@@ -147,6 +154,31 @@ class Home:
             self._ledger.write(Cancel(job_id=event.job_id), turn.now_ms)
         turn.do(Reply(request=event.request, result=str(event.job_id)))
 
+    def hold(self, job_id: JobId, *, held: bool, now_ms: int) -> None:
+        """Keeps a job of ours out of the matching, or lets it in again; again is fine.
+
+        Raises:
+            StateError: `job-unknown`; `job-final`; `job-started`: a host has it.
+        """
+        entry = self._ledger.live.jobs.get(job_id)
+        if entry is None or job_id.centre != self._ledger.me.name:
+            raise StateError(
+                "job-unknown", f"no job {job_id} of this centre", remedy="see: p2pfed jobs"
+            )
+        verdict = self._ledger.live.judge(entry)
+        if verdict.state.final:
+            raise StateError("job-final", f"job {job_id} is {verdict.state.value} already")
+        live = None if verdict.live is None else self._ledger.live.claims[verdict.live]
+        if held and live is not None and live.phase is not HomePhase.CLAIMED:
+            raise StateError(
+                "job-started",
+                f"a host has job {job_id} already",
+                remedy=f"cancel it: p2pfed cancel {job_id}",
+            )
+        if entry.held != held:
+            record = Hold(job_id=job_id) if held else Unhold(job_id=job_id)
+            self._ledger.write(record, now_ms)
+
     # Looking at a claim
 
     def is_ours(self, entry: ClaimEntry) -> bool:
@@ -175,6 +207,8 @@ class Home:
                     self._countersign(entry, job.job, entry.host_side.end, turn)
             case ClaimState.CLOSED | ClaimState.RELEASED:
                 pass
+        final = self._ledger.live.judge(job).state.final
+        self.siblings.review(entry, job.job_id, final=final, turn=turn)
         self.review_job(job, turn)
 
     def _accept_until(self, entry: ClaimEntry, claim: Claim) -> int:
@@ -185,6 +219,8 @@ class Home:
     def _keep_or_release(self, entry: ClaimEntry, job: JobEntry, until_ms: int, turn: Turn) -> None:
         if job.cancelled:
             reason = "cancelled"
+        elif job.held:
+            reason = "held"
         elif turn.now_ms >= until_ms:
             reason = "expired"
         else:
@@ -216,6 +252,8 @@ class Home:
             return
         job = self._ledger.live.job_of(event.claim_id)
         if entry.phase is HomePhase.CLAIMED and job is not None:
+            if not self.siblings.may_hand_over(job.job_id, event, turn):
+                return
             until_ms = lease_until(turn.now_ms, job.job.walltime_s, self._rules)
             self._ledger.write(
                 Handover(claim_id=event.claim_id, lease_until_ms=until_ms), turn.now_ms
@@ -256,6 +294,32 @@ class Home:
                 "transfer-clock", "our clock differs from our peers'; ask again later"
             )
         return None
+
+    def sibling_secured(self, event: SiblingSecured, turn: Turn) -> None:
+        """The local sibling of a job is held, so it may be handed over; or it is not."""
+        waiting = self.siblings.secured(event.claim_id, held=event.held)
+        entry = self._ledger.live.claims.get(event.claim_id)
+        job = self._ledger.live.job_of(event.claim_id)
+        if event.held:
+            for asked in waiting:
+                self.payload_asked(asked, turn)
+            if entry is not None:  # it may be over by now, and its sibling held for nothing
+                self._ledger.touched.append(event.claim_id)
+            return
+        error = StateError(
+            "transfer-sibling",
+            "the job may have started at its home",
+            remedy="ask again later" if event.again else "",
+        )
+        for asked in waiting:
+            turn.do(AnswerTransfer(transfer=asked.transfer, error=error, retry=event.again))
+        if event.again or entry is None or job is None or entry.phase is not HomePhase.CLAIMED:
+            return
+        if not entry.over:
+            release = Release(claim_id=event.claim_id, reason="started-at-home")
+            self._ledger.write(release, turn.now_ms)
+        if not job.cancelled:
+            self._ledger.write(Cancel(job_id=job.job_id), turn.now_ms)
 
     def handover_named(self, event: HandoverNamed, turn: Turn) -> None:
         """The host shows that it knows its lease: the payload may leave."""

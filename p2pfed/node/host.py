@@ -15,6 +15,7 @@ Design section 6 is the law here:
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 from p2pfed.core.entries import ClaimEntry, JobEntry
@@ -29,6 +30,8 @@ from p2pfed.core.lifecycle import (
 )
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
 from p2pfed.errors import StateError
+from p2pfed.node.admission import DEFAULT, AdmissionPolicy, Decision, Mode
+from p2pfed.node.control import Control, Order
 from p2pfed.node.court import Court
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.effects import (
@@ -43,7 +46,7 @@ from p2pfed.node.effects import (
     WatchNative,
 )
 from p2pfed.node.events import (
-    AdmissionPolicy,
+    AnswerRequest,
     NativeEnded,
     NativeNotFound,
     NativeRefused,
@@ -69,6 +72,15 @@ def native_name(claim_id: ClaimId) -> str:
     return f"p2pfed-{claim_id}"[: 64 - 1 - len(tag)] + f"-{tag}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A claim that waits for a person's word: by which rule, since when, until when."""
+
+    rule: str
+    since_ms: int
+    until_ms: int
+
+
 class Host:
     """What we do with the claims of others on our offers."""
 
@@ -79,9 +91,11 @@ class Host:
         deadlines: Deadlines,
         trust: Trust,
         policy: AdmissionPolicy,
+        control: Control,
     ) -> None:
         self._ledger = ledger
-        self._court = Court(ledger, rounds)
+        self._control = control
+        self._court = Court(ledger, rounds, control)
         self._deadlines = deadlines
         self._trust = trust
         self._rules = ledger.federation.rules
@@ -92,6 +106,7 @@ class Host:
         self._submitted: set[ClaimId] = set()
         self._cancelled: set[ClaimId] = set()
         self._vanished: set[ClaimId] = set()
+        self.asked: dict[ClaimId, Asked] = {}
         self.addresses = dict(ledger.federation.addresses)
 
     # Looking at a claim
@@ -105,9 +120,15 @@ class Host:
         job = self._ledger.live.job_of(entry.claim_id)
         if entry.claim is None or job is None:
             return
+        if entry.state is not ClaimState.CLAIMED:
+            self.asked.pop(entry.claim_id, None)
+            self._control.forget(entry.claim_id)
+        withdrawn = self._control.mode is Mode.WITHDRAWN
         match entry.state:
             case ClaimState.CLAIMED:
                 self._judge(entry, entry.claim, job, turn)
+            case ClaimState.ACCEPTED | ClaimState.LEASED if withdrawn:
+                self._close(entry, "withdrawn", turn)
             case ClaimState.ACCEPTED:
                 self._await_lease(entry, job, turn)
             case ClaimState.LEASED:
@@ -136,12 +157,53 @@ class Host:
             self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
             return
         ruling = self._court.rule(entry, claim, job, self.policy, turn.now_ms)
+        claim_id, rule = entry.claim_id, ruling.rule
         if ruling.close is not None:
+            if ruling.close in ("policy", "unanswered"):
+                self._control.log(turn, "decline", str(claim_id), who="policy", why=rule.name)
             self._close(entry, ruling.close, turn)
         elif ruling.look_again_ms is not None:
-            self._deadlines.at(ruling.look_again_ms, entry.claim_id)
+            self._deadlines.at(ruling.look_again_ms, claim_id)
+            if ruling.ask and claim_id not in self.asked:
+                self.asked[claim_id] = Asked(
+                    rule=rule.name, since_ms=turn.now_ms, until_ms=ruling.look_again_ms
+                )
+                self._control.log(turn, "ask", str(claim_id), who="policy", why=rule.name)
         else:
+            if rule.decision is Decision.ACCEPT and rule is not DEFAULT:
+                self._control.log(turn, "accept", str(claim_id), who="policy", why=rule.name)
             self._accept(entry, claim, turn)
+
+    def answer(self, event: AnswerRequest, turn: Turn) -> None:
+        """A person answers what the policy asked about a claim.
+
+        Raises:
+            StateError: `request-unknown`: nothing is asked about it (any more).
+        """
+        entry = self._ledger.live.claims.get(event.claim_id)
+        if entry is None or event.claim_id not in self.asked:
+            raise StateError(
+                "request-unknown",
+                f"nobody waits for an answer about claim {event.claim_id}",
+                remedy="see: p2pfed requests",
+            )
+        action = "approve" if event.approve else "deny"
+        self._control.log(turn, action, str(event.claim_id), who=event.who, why=event.reason)
+        if event.approve:
+            order = Order(who=event.who, reason=event.reason, at_ms=turn.now_ms)
+            self._control.approve(event.claim_id, order)
+            self._ledger.touched.append(event.claim_id)
+        else:
+            self._close(entry, "denied", turn)
+
+    def withdraw(self, turn: Turn) -> None:
+        """Ends every guest at once, also while nothing may be written: that follows."""
+        for claim_id in sorted(self._ledger.live.claims):
+            entry = self._ledger.live.claims[claim_id]
+            if self.is_ours(entry) and entry.host_side.phase is HostPhase.STARTED:
+                if claim_id not in self._submitted:
+                    self._watch(entry, turn)
+                self._cancel(entry, turn)
 
     def _accept(self, entry: ClaimEntry, claim: Claim, turn: Turn) -> None:
         until_ms = accept_until(claim.claim_until_ms, self._rules)
@@ -264,7 +326,7 @@ class Host:
             )
         if entry.claim_id in self._vanished:
             self._end_vanished(entry, turn)
-        elif job.cancelled:
+        elif job.cancelled or self._control.mode is Mode.WITHDRAWN:
             self._cancel(entry, turn)
 
     def _end_vanished(self, entry: ClaimEntry, turn: Turn) -> None:
@@ -285,12 +347,16 @@ class Host:
 
         Never submits again: nobody knows how far the submission came.
         """
-        job = self._ledger.live.job_of(entry.claim_id)
         self._court.book(entry)
         phase = entry.host_side.phase
         if phase is HostPhase.STARTED or (phase is HostPhase.ENDED and entry.settlement is None):
             self._submitted.add(entry.claim_id)
-        if phase is HostPhase.STARTED and job is not None:
+        if phase is HostPhase.STARTED:
+            self._watch(entry, turn)
+
+    def _watch(self, entry: ClaimEntry, turn: Turn) -> None:
+        job = self._ledger.live.job_of(entry.claim_id)
+        if job is not None:
             turn.do(
                 WatchNative(
                     claim_id=entry.claim_id,
@@ -313,7 +379,7 @@ class Host:
         self._write(
             End(
                 claim_id=event.claim_id,
-                outcome=int(event.outcome),
+                outcome=int(self._blame(event.outcome, job)),
                 exit_code=event.exit_code,
                 signal=event.signal,
                 started_ms=event.started_ms,
@@ -327,6 +393,11 @@ class Host:
             entry,
             turn,
         )
+
+    def _blame(self, outcome: Outcome, job: JobEntry) -> Outcome:
+        """Whose doing the end was: what was cancelled without its home asking, we took back."""
+        ours = outcome is Outcome.CANCELLED and not job.cancelled
+        return Outcome.PREEMPTED if ours else outcome
 
     def native_not_found(self, event: NativeNotFound, turn: Turn) -> None:
         """The batch system does not know the job, whose start marker is ours: it will never run."""

@@ -21,16 +21,21 @@ from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.records import Contact, OfferClose
 from p2pfed.core.replica import Admission
 from p2pfed.errors import InputError, StateError
+from p2pfed.node.admission import AdmissionPolicy, Mode
+from p2pfed.node.control import Control
 from p2pfed.node.deadlines import Deadlines
+from p2pfed.node.desk import Desk
 from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, Reply
 from p2pfed.node.events import (
-    AdmissionPolicy,
+    AnswerRequest,
+    BlockCentre,
     CancelJob,
     ClockStepped,
     CloseOffer,
     DialFailed,
     Event,
     HandoverNamed,
+    HoldJob,
     LinkBytes,
     LinkDown,
     LinkUp,
@@ -47,6 +52,9 @@ from p2pfed.node.events import (
     ResultAsked,
     ResultFailed,
     ResultFetched,
+    SetMode,
+    SiblingDone,
+    SiblingSecured,
     SubmitJob,
     Tick,
 )
@@ -89,11 +97,13 @@ class Node:
         self.trust = Trust(federation.rules.clock_error_ms)
         self.deadlines = Deadlines()
         self.rounds = Rounds(self.ledger)
-        self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy)
+        self.control = Control(self.ledger)
+        self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy, self.control)
         self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
         others = {c: a for c, a in federation.addresses.items() if c != me.name}
         self.gossip = Gossip(me.name, federation.id, others, rng, federation.rules)
         self.recovery = Recovery(self.ledger, self.gossip, self.trust)
+        self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
         self._beat_ms = 0
         self._was_ready = False
         self.native_state: dict[ClaimId, str] = {}
@@ -124,7 +134,11 @@ class Node:
         self.ledger.news.clear()
         for centre, address in sorted(self.ledger.live.contacts.items()):
             self._announced(centre, address)
+        self.control.restore(rows or {})
+        self.home.siblings.restore(rows or {})
         self.recovery.begin(memory, target, rows or {}, turn)
+        if self.control.mode is Mode.WITHDRAWN:
+            self.host.withdraw(turn)
         return self._finish(turn)
 
     # Events
@@ -164,11 +178,21 @@ class Node:
             case PayloadAsked() | HandoverNamed() | ResultAsked():
                 self._transfer_event(event, turn)
             case PolicyChanged():
-                self.host.policy = event.policy
+                self._policy_changed(event, turn)
+            case SetMode() | BlockCentre() | AnswerRequest() | HoldJob() | SiblingDone():
+                self.desk.take(event, turn)
             case _ if self.recovery.ready:
                 self._work_event(event, turn)
             case _:
                 pass  # What we asked for while we might still write; now it can't be written down.
+
+    def _policy_changed(self, event: PolicyChanged, turn: Turn) -> None:
+        """The new policy judges what waits for an answer, too."""
+        if event.who:
+            self.control.log(turn, "reload", "", who=event.who, why="")
+        self.host.policy = event.policy
+        self.ledger.touched.extend(sorted(self.host.asked))
+        self.host.asked.clear()
 
     def _work_event(self, event: Event, turn: Turn) -> None:
         match event:
@@ -180,6 +204,8 @@ class Node:
                 self.home.result_fetched(event, turn)
             case ResultFailed():
                 self.home.result_failed(event, turn)
+            case SiblingSecured():
+                self.home.sibling_secured(event, turn)
             case (
                 NativeQueued()
                 | NativeRunning()
@@ -288,6 +314,14 @@ class Node:
                 self._close_offer(event, turn)
 
     def _open_offer(self, event: OpenOffer, turn: Turn) -> None:
+        if not self.control.open:
+            closed = StateError(
+                "control-closed",
+                f"this centre takes no guests: it is {self.control.mode.value}",
+                remedy="see p2pfed status; p2pfed resume",
+            )
+            turn.do(Reply(request=event.request, error=closed))
+            return
         resource = self.federation.rules.resource_class(event.offer.resource_class)
         if resource is None:
             names = ", ".join(c.name for c in self.federation.rules.resource_classes)
@@ -398,6 +432,8 @@ class Node:
                 self.host.resume(entry, turn)
             if self.host.is_ours(entry) or self.home.is_ours(entry):
                 self.ledger.touched.append(claim_id)
+        self.control.apply(turn)
+        self.home.siblings.resume(turn)
 
     def _finish(self, turn: Turn) -> list[Effect]:
         """Seals what the turn wrote, and puts the effects in the order that keeps every promise."""

@@ -99,7 +99,8 @@ class Rounds:
         live = self._ledger.live
         verdict = live.judge(live.jobs[job_id])
         offer = live.offers.get(offer_id)
-        if verdict.state is not JobState.QUEUED or offer is None or offer.closed:
+        waits = verdict.state is JobState.QUEUED and not live.jobs[job_id].held
+        if not waits or offer is None or offer.closed:
             return
         self._ledger.write(
             Claim(

@@ -36,6 +36,8 @@ AttemptState = Literal[
     "claimed", "accepted", "leased", "started", "ended", "closed", "released", "lost"
 ]
 
+ControlMode = Literal["open", "paused", "draining", "withdrawn"]
+
 ResultState = Literal["none", "waiting", "ready", "failed"]
 """`none`: nothing has ended yet, or it left no result; `waiting`: being fetched; `ready`: on our
 disk and verified; `failed`: can't be had any more."""
@@ -56,7 +58,8 @@ class StatusView(TypedDict):
     `round` and `view_digest` are those of the last round computed; `frontier` is everything held,
     ascending by centre and epoch. `clock_offset_ms` is the median offset to the peers, None while
     none is measured. `jobs` counts own live jobs by state, `hosted` guests' claims by state.
-    `warnings` are sentences for a person.
+    `control` is the mode that this centre's people ordered; `paused`: for this or another reason it
+    takes no new guests. `warnings` are sentences for a person.
     """
 
     centre: str
@@ -77,6 +80,7 @@ class StatusView(TypedDict):
     clock_trusted: bool
     clock_offset_ms: int | None
     recovering: bool
+    control: ControlMode
     paused: bool
     blocks: int
     blocks_pending: int
@@ -84,6 +88,69 @@ class StatusView(TypedDict):
     jobs: dict[str, int]
     hosted: dict[str, int]
     warnings: list[str]
+
+
+class BlockView(TypedDict):
+    """A centre whose jobs this one does not take, by whose order, and why."""
+
+    centre: str
+    who: str
+    reason: str
+    since_ms: int
+
+
+class ControlView(TypedDict):
+    """What this centre's own people ordered.
+
+    `mode`: `open`; `paused` (no new guests), `draining` (no new guests, offers closed), `withdrawn`
+    (no guests at all). `who`, `reason` and `since_ms` tell of the last such order, since_ms None
+    if there was none. `guests` counts native jobs of guests that are not known to be over.
+    `policy_paused`: centre.toml says `paused = true`.
+    """
+
+    mode: ControlMode
+    who: str
+    reason: str
+    since_ms: int | None
+    guests: int
+    policy_paused: bool
+    blocked: list[BlockView]
+
+
+class RequestView(TypedDict):
+    """A guest's job that waits for a person's word; without one until `until_ms` it is declined.
+
+    `rule` is the rule of the admission policy that asks.
+    """
+
+    claim_id: str
+    job_id: str
+    home: str
+    rule: str
+    since_ms: int
+    until_ms: int
+    resource_class: str
+    nodes: int
+    cores_per_node: int
+    gpus_per_node: int
+    memory_mib_per_node: int
+    walltime_s: int
+    work_class: str
+    data_class: str
+    features: list[str]
+
+
+class DecisionView(TypedDict):
+    """A decision of this centre alone: who decided what about whom, and why.
+
+    `who` is a local account, or `policy`; `why` is a person's reason, or the name of a rule.
+    """
+
+    at_ms: int
+    who: str
+    action: str
+    subject: str
+    why: str
 
 
 class PeerView(TypedDict):
@@ -158,7 +225,7 @@ class JobView(TypedDict):
     current or last attempt. `waited_ms` runs from `posted_ms` to the last start (or to now).
     `outcome` is the last End's, in lower case (`completed`, `failed`, `timeout`, `out-of-memory`,
     `cancelled`, `preempted`, `node-failure`, `not-started`, `not-found`). `reason` says why the
-    last claim was closed or what the job waits for.
+    last claim was closed or what the job waits for. `held`: its home keeps it from being placed.
     """
 
     job_id: str
@@ -167,6 +234,7 @@ class JobView(TypedDict):
     script: str | None
     state: JobState
     final: bool
+    held: bool
     host: str | None
     claim_id: str | None
     attempts: int

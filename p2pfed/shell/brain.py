@@ -36,9 +36,11 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetClaim,
     ForgetPayload,
+    FreeSibling,
     NameHandover,
     Note,
     Reply,
+    SecureSibling,
     Send,
     SendPayload,
     SendResult,
@@ -111,14 +113,15 @@ class Brain:
         self._links: Links | None = None
         self._bulk: Hand | None = None
         self._natives: Hand | None = None
+        self._exports: Hand | None = None
         self._requests: dict[RequestId, trio.Event] = {}
         self._replies: dict[RequestId, Reply] = {}
         self._request_number = 0
         self._drift_ms = self._drift()
 
-    def connect(self, links: Links, bulk: Hand, natives: Hand) -> None:
-        """Gives the brain its hands; called once, before `run`."""
-        self._links, self._bulk, self._natives = links, bulk, natives
+    def connect(self, links: Links, bulk: Hand, natives: Hand, exports: Hand | None = None) -> None:
+        """Gives the brain its hands; called once, before `run`. Few centres export local jobs."""
+        self._links, self._bulk, self._natives, self._exports = links, bulk, natives, exports
 
     # Asking
 
@@ -274,6 +277,9 @@ class Brain:
             case ForgetClaim():
                 self._bulk.perform(effect)
                 self._natives.perform(effect)
+            case SecureSibling() | FreeSibling():
+                if self._exports is not None:
+                    self._exports.perform(effect)
             case SubmitNative() | WatchNative() | CancelNative() | ForgetPayload():
                 self._natives.perform(effect)
             case Note():

@@ -20,6 +20,8 @@ import httpx
 from p2pfed.errors import ControlError, InputError
 from p2pfed.shell.answers import (
     BalanceView,
+    ControlView,
+    DecisionView,
     Explanation,
     JobDetail,
     JobView,
@@ -27,6 +29,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    RequestView,
     StatusView,
 )
 from p2pfed.shell.api.errors import error_from
@@ -168,6 +171,48 @@ class Client:
                 files.append(("input", (name, part(path), "application/octet-stream")))
             answer = self._call("POST", "/jobs", files=files)
         return cast(JobView, answer["job"]), cast(list[str], answer["remarks"])
+
+    # Orders
+
+    def control(self) -> ControlView:
+        """The orders of this centre's people that are in force."""
+        return cast(ControlView, self._call("GET", "/control"))
+
+    def set_mode(self, mode: str, *, reason: str = "") -> ControlView:
+        """Orders `open`, `paused`, `draining` or `withdrawn`."""
+        answer = self._call("POST", "/control", json={"mode": mode, "reason": reason})
+        return cast(ControlView, answer)
+
+    def block(self, centre: str, *, blocked: bool, reason: str = "") -> ControlView:
+        """Takes no jobs of a centre any more, or takes them again."""
+        method = "POST" if blocked else "DELETE"
+        path = f"/control/blocked/{quote(centre)}"
+        return cast(ControlView, self._call(method, path, json={"reason": reason}))
+
+    def reload(self) -> list[str]:
+        """Has `centre.toml` read again; the changed keys that wait for a restart."""
+        return cast(list[str], self._call("POST", "/control/reload")["restart"])
+
+    def hold(self, job_id: str, *, held: bool, reason: str = "") -> JobView:
+        """Keeps an own job from being placed, or lets it be placed again."""
+        path = f"/jobs/{quote(job_id)}/{'hold' if held else 'release'}"
+        return cast(JobView, self._call("POST", path, json={"reason": reason})["job"])
+
+    def requests(self) -> list[RequestView]:
+        """Guests' jobs that wait for an answer."""
+        return cast(list[RequestView], self._call("GET", "/requests")["requests"])
+
+    def answer(self, claim_id: str, *, approve: bool, reason: str = "") -> None:
+        """Approves or denies a guest's job that waits."""
+        body = {"approve": approve, "reason": reason}
+        self._call("POST", f"/requests/{quote(claim_id)}", json=body)
+
+    def decisions(self, *, limit: int = 100) -> list[DecisionView]:
+        """The newest decisions of this centre alone, newest first."""
+        answer = self._call("GET", "/decisions", params={"limit": str(limit)})
+        return cast(list[DecisionView], answer["decisions"])
+
+    # Files and streams
 
     def files(self, job_id: str) -> dict[str, Any]:
         """The result's files: `stdout`, `stderr` and `files` with `path` and `size`."""

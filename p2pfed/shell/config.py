@@ -16,15 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from p2pfed.core.ids import CentreName
 from p2pfed.errors import InputError
-from p2pfed.node.events import AdmissionPolicy
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.shell.schema import Source, read_section, split_address
 from p2pfed.shell.sections import (
+    LISTS,
     SECTIONS,
     AdmissionConfig,
+    AdmitRule,
     ControlConfig,
     ExecutorConfig,
     KeyConfig,
@@ -33,6 +35,8 @@ from p2pfed.shell.sections import (
     SlurmConfig,
     TopConfig,
 )
+
+T = TypeVar("T")
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """What `sockaddr_un` holds on Linux, its closing zero left out."""
@@ -65,6 +69,7 @@ class CentreConfig:
     slurm: SlurmConfig
     offers: tuple[OfferTemplate, ...]
     admission: AdmissionConfig
+    admit: tuple[AdmitRule, ...]
     logging: LoggingConfig
 
     @property
@@ -89,6 +94,7 @@ class CentreConfig:
             paused=self.admission.paused,
             deny_centres=frozenset(self.admission.deny_centres),
             deny_classes=frozenset(self.admission.deny_classes),
+            rules=tuple(rule.rule(n) for n, rule in enumerate(self.admit, start=1)),
         )
 
     def template(self, name: str) -> OfferTemplate:
@@ -164,7 +170,7 @@ def parse_config(text: str, path: Path) -> CentreConfig:
     read = {
         name: read_section(section, _table(items, name, source), source, table=name)
         for name, section in SECTIONS.items()
-        if name not in ("", "offer")
+        if name and name not in LISTS
     }
     config = CentreConfig(
         path=path,
@@ -182,6 +188,7 @@ def parse_config(text: str, path: Path) -> CentreConfig:
         slurm=cast(SlurmConfig, read["slurm"]),
         offers=_read_offers(items, source),
         admission=cast(AdmissionConfig, read["admission"]),
+        admit=_read_list(AdmitRule, "admit", items, source),
         logging=cast(LoggingConfig, read["logging"]),
     )
     _check_paths(config, top, source)
@@ -202,19 +209,25 @@ def _table(items: Mapping[str, object], name: str, source: Source) -> Mapping[st
     return table
 
 
-def _read_offers(items: Mapping[str, object], source: Source) -> tuple[OfferTemplate, ...]:
-    found = items.get("offer", [])
+def _read_list(
+    section: type[T], name: str, items: Mapping[str, object], source: Source
+) -> tuple[T, ...]:
+    found = items.get(name, [])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise InputError(
             "config-type",
-            "'offer' is a list of tables",
-            where=source.place("offer"),
-            remedy="write [[offer]], with two brackets, before each template",
+            f"{name!r} is a list of tables",
+            where=source.place(name),
+            remedy=f"write [[{name}]], with two brackets, before each of them",
         )
-    offers = tuple(
-        read_section(OfferTemplate, item, source, table="offer", index=index)
+    return tuple(
+        read_section(section, item, source, table=name, index=index)
         for index, item in enumerate(found)
     )
+
+
+def _read_offers(items: Mapping[str, object], source: Source) -> tuple[OfferTemplate, ...]:
+    offers = _read_list(OfferTemplate, "offer", items, source)
     for index, template in enumerate(offers):
         if template.name in {other.name for other in offers[:index]}:
             raise InputError(

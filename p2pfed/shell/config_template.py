@@ -11,7 +11,9 @@ from typing import Final
 
 from p2pfed.shell.schema import keys_of
 from p2pfed.shell.sections import (
+    LISTS,
     AdmissionConfig,
+    AdmitRule,
     ControlConfig,
     ExecutorConfig,
     KeyConfig,
@@ -30,6 +32,7 @@ _INTRODUCTIONS: Final = {
     "slurm": "How guests' jobs are submitted, if the executor is Slurm.",
     "offer": "Capacity that 'p2pfed offer open NAME' opens. Repeat the table for more templates.",
     "admission": "Whose jobs this centre declines, whatever the offers say. Stays on this machine.",
+    "admit": "A rule about guests' jobs; the first that fits decides. Repeat the table for more.",
     "logging": "The daemon's messages on standard error.",
 }
 
@@ -66,15 +69,21 @@ def centre_toml(
         _render("slurm", SlurmConfig()),
         *(_render("offer", offer, shown=("open", "walltime_max")) for offer in offers or (whole,)),
         _render("admission", AdmissionConfig()),
+        _comment(_render("admit", AdmitRule(decision="ask"))),
         _render("logging", LoggingConfig()),
     ]
     return "\n".join(parts)
 
 
+def _comment(text: str) -> str:
+    """The text with every line commented out."""
+    return "\n".join(f"# {line.removeprefix('# ')}" for line in text.splitlines()) + "\n"
+
+
 def _render(table: str, section: object, shown: tuple[str, ...] = ()) -> str:
     lines = [f"# {line}" for line in _INTRODUCTIONS[table].split("\n")]
     if table:
-        lines.append(f"[[{table}]]" if table == "offer" else f"[{table}]")
+        lines.append(f"[[{table}]]" if table in LISTS else f"[{table}]")
     else:
         lines.append("")
     for k in keys_of(type(section)):

@@ -4,6 +4,10 @@ Who may connect is decided by the file system alone: the socket has mode 0600, o
 It is bound, given its mode and owner, and only then listened on, so there is no moment in which
 somebody else could slip in. The socket of a daemon that was killed is replaced: the lock on the
 state folder, taken before, proves that its daemon is gone.
+
+Who calls is what the kernel says of the other end of the connection (SO_PEERCRED, unix(7)): every
+order is logged with that account. hypercorn does not tell an application about its connection, so
+connections are accepted here, and each gets the application under a scope of its own.
 """
 
 from __future__ import annotations
@@ -11,23 +15,32 @@ from __future__ import annotations
 import grp
 import logging
 import os
+import pwd
 import socket
 import stat
+import struct
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve
-from hypercorn.typing import Framework
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, Framework
+from hypercorn.utils import wrap_app
+from starlette.applications import Starlette
 
 from p2pfed.errors import InputError, StorageError
 from p2pfed.shell.api import make_app
+from p2pfed.shell.api.control_routes import PEER
 from p2pfed.shell.door import Door
 
 GRACE_S: Final = 2
 """How long answers that are under way may take when the daemon stops."""
+_UCRED: Final = struct.Struct("3i")
+"""`struct ucred`: process, user, group."""
 
 
 def open_control_socket(path: Path, *, group: str = "") -> socket.socket:
@@ -132,16 +145,50 @@ async def serve_control_until(
     """
     sock = open_control_socket(path, group=group)
     config = Config()
-    config.bind = [f"fd://{sock.detach()}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("p2pfed.control.http")
-    config.graceful_timeout = GRACE_S
     config.include_server_header = False
+    context = WorkerContext(None)
     try:
-        app = cast(Framework, make_app(door))
-        await serve(app, config, shutdown_trigger=stop.wait, task_status=task_status)
+        sock.setblocking(False)
+        sock.listen(config.backlog)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        handler = partial(_serve_connection, make_app(door), config, context)
+        async with trio.open_nursery() as answering:
+            async with trio.open_nursery() as accepting:
+                serve = partial(trio.serve_listeners, handler_nursery=answering)
+                await accepting.start(serve, handler, [listener])
+                task_status.started([str(path)])
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            await context.terminated.set()
+            answering.cancel_scope.deadline = trio.current_time() + GRACE_S
     finally:
+        sock.close()
         _remove(path)
+
+
+async def _serve_connection(
+    app: Starlette, config: Config, context: WorkerContext, stream: trio.SocketStream
+) -> None:
+    who = peer_name(stream.socket)
+
+    async def stamped(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, PEER: who}, receive, send)
+
+    wrapped = wrap_app(cast(Framework, stamped), config.wsgi_max_body_size, "asgi")
+    await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, stream))
+
+
+def peer_name(sock: trio.socket.SocketType) -> str:
+    """The account at the other end of a Unix socket, by name, else by number."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    assert isinstance(data, bytes)
+    _, uid, _ = _UCRED.unpack(data)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _remove(path: Path) -> None:

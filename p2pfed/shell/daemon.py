@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from p2pfed.node.effects import (
     SendPayload,
     SendResult,
 )
-from p2pfed.node.events import PolicyChanged
 from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.node import Node
 from p2pfed.node.recovery import Memory
@@ -43,16 +42,18 @@ from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
 from p2pfed.shell.collector import keep_all, rarely_collecting
-from p2pfed.shell.config import CentreConfig, load_config, read_passphrase, require_file
+from p2pfed.shell.config import CentreConfig, read_passphrase, require_file
 from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
 from p2pfed.shell.executors import declared_capacity, make_executor
 from p2pfed.shell.links import Links, stored_reader
+from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.natives import Natives
 from p2pfed.shell.newsroom import Newsroom
 from p2pfed.shell.notices import Notices
+from p2pfed.shell.reloading import Reloader
 from p2pfed.shell.tls import Tls
 from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
@@ -292,6 +293,7 @@ async def _main(parts: _Parts) -> None:
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
         tidy=lambda: _sweep(parts),
     )
+    natives = Natives(parts.executor, parts.spool, brain.events)
     keeper = Doorkeeper(
         brain=brain,
         config=parts.config,
@@ -301,13 +303,19 @@ async def _main(parts: _Parts) -> None:
         spool=parts.spool,
         capacity=declared_capacity(parts.config),
         notices=notices,
+        control=LocalControl(
+            brain,
+            parts.database,
+            guests=lambda: natives.alive,
+            reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
+        ),
     )
+    reloader = Reloader(parts.config, brain, keeper.reload)
     room.append(Newsroom(parts.node, notices, keeper.job_view))
     tls = Tls(parts.key.private, dict(parts.charter.keys()))
     links = Links(tls, brain.events, stored_reader(parts.database.read_range, frame_blocks))
     client = BulkClient(tls, parts.spool, brain.events)
     server = BulkServer(parts.spool, brain.events)
-    natives = Natives(parts.executor, parts.spool, brain.events)
     brain.connect(links, _Bulk(client, server), natives)
     listeners = await open_listeners(parts.config.listen)
     acceptor = Acceptor(tls, links=links.handler, transfers=server.handler)
@@ -320,7 +328,7 @@ async def _main(parts: _Parts) -> None:
         running = trio.CancelScope()
         nursery.start_soon(_run_brain, brain, parts, running)
         await nursery.start(_serve_control, keeper, stop, parts.config)
-        nursery.start_soon(_watch_signals, stop, parts, brain, keeper)
+        nursery.start_soon(_watch_signals, stop, reloader)
         nursery.start_soon(_open_offers, brain, keeper, parts)
         log.info("%s listens on %s", parts.config.name, parts.config.listen)
         await stop.wait()
@@ -355,20 +363,14 @@ async def _serve_control(
     )
 
 
-async def _watch_signals(stop: trio.Event, parts: _Parts, brain: Brain, keeper: Doorkeeper) -> None:
+async def _watch_signals(stop: trio.Event, reloader: Reloader) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
             if number != signal.SIGHUP:
                 stop.set()
                 return
-            try:
-                config = load_config(parts.config.path)
-            except P2pfedError as error:
-                log.error("the configuration stays as it was: %s", error)
-                continue
-            keeper.reload(config)
-            await brain.events.send(PolicyChanged(policy=config.policy))
-            log.info("offer templates and admission policy read again")
+            with suppress(P2pfedError):  # logged, and nothing changed
+                await reloader.reload("SIGHUP")
 
 
 async def _open_offers(brain: Brain, keeper: Doorkeeper, parts: _Parts) -> None:

@@ -17,10 +17,13 @@ from typing import Literal, Protocol
 
 import trio
 
-from p2pfed.core.ids import JobId, OfferId
+from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.records import Job, Offer
+from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import (
     BalanceView,
+    ControlView,
+    DecisionView,
     Explanation,
     JobDetail,
     JobResult,
@@ -30,6 +33,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    RequestView,
     StatusView,
 )
 
@@ -96,11 +100,13 @@ class JobRequest:
 class Submission:
     """A request and its files: the script and inputs stand in `folder` under their own names.
 
-    The folder is a fresh one below `Door.staging`; who takes the submission owns it.
+    The folder is a fresh one below `Door.staging`; who takes the submission owns it. `sibling`
+    names the local job that this one was made from, if it was; see `p2pfed.node.siblings`.
     """
 
     request: JobRequest
     folder: Path
+    sibling: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +131,61 @@ class JobQuery:
     limit: int = 1000
 
 
+class ControlDoor(Protocol):
+    """What this centre's own people may order; all of it works with every peer away.
+
+    `who` is the local account that orders, `reason` its words ("" if it gave none).
+    """
+
+    def state(self) -> ControlView:
+        """The orders in force."""
+
+    async def set_mode(self, mode: Mode, *, who: str, reason: str) -> ControlView:
+        """Opens, pauses, drains or withdraws; returns when the order is durable."""
+
+    async def block(
+        self, centre: CentreName, *, blocked: bool, who: str, reason: str
+    ) -> ControlView:
+        """Takes no jobs of a centre any more, or takes them again.
+
+        Raises:
+            StateError: `centre-unknown`.
+        """
+
+    async def hold(self, job_id: JobId, *, held: bool, who: str, reason: str) -> None:
+        """Keeps an own job from being placed, or lets it be placed again.
+
+        Raises:
+            StateError: `job-unknown`, `job-final`, `job-started`.
+        """
+
+    def requests(self) -> list[RequestView]:
+        """The claims that wait for a person's word, by the end of their time."""
+
+    async def answer(self, claim_id: ClaimId, *, approve: bool, who: str, reason: str) -> None:
+        """Approves or denies a claim that waits.
+
+        Raises:
+            StateError: `request-unknown`.
+        """
+
+    async def decisions(self, limit: int) -> list[DecisionView]:
+        """The newest decisions, newest first."""
+
+    async def reload(self, who: str) -> list[str]:
+        """Reads `centre.toml` again; returns the changed keys that only a restart applies.
+
+        Raises:
+            InputError: `config-…`: something in it is wrong, and nothing was changed.
+        """
+
+
 class Door(Protocol):
     """What the daemon does for those who talk to it locally."""
+
+    @property
+    def control(self) -> ControlDoor:
+        """What administrators may order."""
 
     def staging(self) -> Path:
         """An existing folder, private, on the file system of the spool, for incoming files.

@@ -42,6 +42,7 @@ from p2pfed.shell.brain import Brain, wall_ms
 from p2pfed.shell.config import CentreConfig
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.explaining import explanation
+from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
@@ -63,6 +64,7 @@ class Doorkeeper:
         database, spool: what the daemon keeps on disk.
         capacity: what the batch system commands: offers may not promise more.
         notices: the live feed.
+        control: what administrators may order.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Doorkeeper:
         spool: Spool,
         capacity: Capacity,
         notices: Notices,
+        control: LocalControl,
     ) -> None:
+        self.control = control
         self._brain = brain
         self._node = brain.node
         self._config = config
@@ -108,6 +112,8 @@ class Doorkeeper:
             raise self._node.recovery.refuse()
         await self._brain.ready.wait()  # else its payload could be taken for a leftover
         request = submission.request
+        blocked = self._node.control.blocked
+        request = replace(request, deny=tuple(sorted({*request.deny, *blocked})))
         run = RunSpec(
             script=request.script,
             arguments=request.arguments,
@@ -123,7 +129,12 @@ class Doorkeeper:
         )
 
         def event(number: RequestId) -> Event:
-            return SubmitJob(request=number, job=job, local=dump_local_job(local))
+            return SubmitJob(
+                request=number,
+                job=job,
+                local=dump_local_job(local),
+                sibling=submission.sibling,
+            )
 
         job_id = JobId(parse_position(await self._brain.ask(event)))
         self._local[job_id] = local
@@ -149,7 +160,7 @@ class Doorkeeper:
 
     async def open_offer(self, request: OfferRequest) -> OfferView:
         """Opens an offer from a template or from explicit terms."""
-        offer = self._offer_of(request)
+        offer = self._with_orders(self._offer_of(request))
         self._check_capacity(offer)
         offer_id = await self._brain.ask(lambda n: OpenOffer(request=n, offer=offer))
         entry = self._node.ledger.live.offers[OfferId(parse_position(offer_id))]
@@ -169,6 +180,12 @@ class Doorkeeper:
         if request.nodes is None:
             return offer
         return replace(offer, nodes=request.nodes)
+
+    def _with_orders(self, offer: Offer) -> Offer:
+        """The offer, saying also what our policy and our people's orders make of it."""
+        deny = {*offer.deny, *self._node.control.blocked}
+        may_ask = offer.may_ask or self._node.host.policy.may_ask
+        return replace(offer, may_ask=may_ask, deny=tuple(sorted(deny)))
 
     def _check_capacity(self, offer: Offer) -> None:
         """Refuses to promise hardware twice: all open offers together fit the machine."""
@@ -227,7 +244,8 @@ class Doorkeeper:
             clock_trusted=node.trust.clock(now_ms),
             clock_offset_ms=node.trust.watch.offset_ms(now_ms) if measured else None,
             recovering=not node.recovery.ready,
-            paused=node.host.policy.paused,
+            control=node.control.mode.value,
+            paused=node.host.policy.paused or not node.control.open,
             blocks=sum(h.seq_num + 1 for h in replica.frontier().values()),
             blocks_pending=replica.waiting()[0],
             offers_open=sum(not o.closed and o.host == node.me.name for o in live.offers.values()),
@@ -245,9 +263,22 @@ class Doorkeeper:
             found.append(str(self._brain.storage_error))
         if not node.trust.clock(now_ms):
             found.append("our clock differs from our peers': nothing is handed over or started")
+        found += self._control_warnings()
         if node.trust.careful(now_ms):
             found.append("after a start without high-water file: no guests are taken for a while")
         found += [f"{centre} has forked its feed" for centre in sorted(node.ledger.live.suspended)]
+        return found
+
+    def _control_warnings(self) -> list[str]:
+        node, found = self._node, []
+        control, asked = node.control, len(node.host.asked)
+        if not control.open:
+            why = f": {control.order.reason}" if control.order.reason else ""
+            found.append(f"{control.mode.value} by {control.order.who}{why}; see p2pfed resume")
+        elif node.host.policy.paused:
+            found.append("paused = true in centre.toml: no guests are taken")
+        if asked:
+            found.append(f"{asked} guests wait for an answer: p2pfed requests")
         return found
 
     def peers(self) -> list[PeerView]:

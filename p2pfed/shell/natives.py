@@ -90,6 +90,12 @@ class Natives:
         self._todo = []
         self._later: list[SubmitNative | WatchNative] = []
 
+    @property
+    def alive(self) -> int:
+        """Native jobs that are not known to be over."""
+        coming = [e for e in self._todo if isinstance(e, SubmitNative | WatchNative)]
+        return len({e.claim_id for e in [*coming, *self._later]} | self._attempts.keys())
+
     def perform(self, effect: object) -> None:
         """Takes an effect of the node; returns at once."""
         if isinstance(

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, dataclass_transform
+from zoneinfo import ZoneInfo
 
 from p2pfed.core.ids import CentreName
 from p2pfed.core.records import Offer
+from p2pfed.node.admission import AdmissionRule, Decision
 from p2pfed.shell.schema import (
     ADDRESS,
     ADDRESSES,
@@ -23,7 +25,9 @@ from p2pfed.shell.schema import (
     OPTIONAL_ADDRESS,
     OPTIONAL_PATH,
     PATH,
+    WINDOW,
     WORD,
+    ZONE,
     Kind,
     integer,
     key,
@@ -31,6 +35,7 @@ from p2pfed.shell.schema import (
     one_of,
     text,
 )
+from p2pfed.shell.windows import parse_windows
 
 T = TypeVar("T")
 
@@ -136,6 +141,55 @@ class AdmissionConfig:
 
 
 @_section
+class AdmitRule:
+    """`[[admit]]`: one rule about guests' jobs; the first that fits a job decides."""
+
+    decision: str = key(
+        "What becomes of a job that fits", one_of("accept", "ask", "decline"), toml="then"
+    )
+    name: str = key("How the rule is called in requests and decisions", LINE, default="")
+    centres: tuple[str, ...] = key(
+        "Fits jobs of these centres; empty: of all", list_of(CENTRE), default=()
+    )
+    classes: tuple[str, ...] = key("Fits these work classes; empty: all", list_of(WORD), default=())
+    data_classes: tuple[str, ...] = key(
+        "Fits these data classes; empty: all", list_of(WORD), default=()
+    )
+    features: tuple[str, ...] = key(
+        "Fits jobs that ask for one of these, such as a container runtime; empty: all",
+        list_of(WORD),
+        default=(),
+    )
+    lacks: tuple[str, ...] = key("Fits jobs that ask for none of these", list_of(WORD), default=())
+    cores_from: int = key("Fits jobs of at least so many cores", CORES_OR_0, default=0)
+    gpus_from: int = key("Fits jobs of at least so many GPUs", COUNT_OR_0, default=0)
+    walltime_from_s: int = key(
+        "Fits jobs of at least this walltime", DURATION, toml="walltime_from", default=1
+    )
+    during: tuple[str, ...] = key(
+        "Fits only in these windows; empty: always", list_of(WINDOW), default=()
+    )
+    zone: str = key("Time zone of the windows", ZONE, default="UTC")
+
+    def rule(self, number: int) -> AdmissionRule:
+        """The rule as the node takes it; `number` names one that has no name of its own."""
+        times = parse_windows(self.during, ZoneInfo(self.zone)) if self.during else None
+        return AdmissionRule(
+            decision=Decision(self.decision),
+            name=self.name or f"rule {number}",
+            centres=frozenset(self.centres),
+            classes=frozenset(self.classes),
+            data_classes=frozenset(self.data_classes),
+            features=frozenset(self.features),
+            lacks=frozenset(self.lacks),
+            cores_from=self.cores_from,
+            gpus_from=self.gpus_from,
+            walltime_from_s=self.walltime_from_s,
+            times=times,
+        )
+
+
+@_section
 class LoggingConfig:
     """`[logging]`: what the daemon tells on standard error."""
 
@@ -234,6 +288,10 @@ SECTIONS: Final[Mapping[str, type[object]]] = {
     "slurm": SlurmConfig,
     "offer": OfferTemplate,
     "admission": AdmissionConfig,
+    "admit": AdmitRule,
     "logging": LoggingConfig,
 }
 """The tables of the file and their classes; the docs' table is checked against it."""
+
+LISTS: Final = frozenset({"offer", "admit"})
+"""Tables that may stand any number of times, in two brackets."""

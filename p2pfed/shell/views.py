@@ -190,6 +190,7 @@ def job(
         script=None if local is None else local.script,
         state=JOB_WORDS[verdict.state],
         final=verdict.state.final,
+        held=entry.held,
         host=None if last is None or last.claim is None else last.claim.offer_id.centre,
         claim_id=None if last is None else str(last.claim_id),
         attempts=len(entry.claims),
@@ -217,7 +218,7 @@ def job(
         result="none" if last is None else result_of(last),
         payload_digest=request.payload_digest.hex(),
         payload_bytes=request.payload_bytes,
-        reason=_reason(last),
+        reason="held" if entry.held and not verdict.state.final else _reason(last),
     )
 
 

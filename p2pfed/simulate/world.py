@@ -25,6 +25,7 @@ from p2pfed.core.ids import CentreName, FederationId, Head, JobId, PublicKey, pa
 from p2pfed.core.keys import VerifyKeys, key_id
 from p2pfed.core.records import Job, Offer
 from p2pfed.core.rules import Rules
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import (
     AnswerTransfer,
     CancelNative,
@@ -47,7 +48,6 @@ from p2pfed.node.effects import (
     WatchNative,
 )
 from p2pfed.node.events import (
-    AdmissionPolicy,
     CancelJob,
     Event,
     OpenOffer,

@@ -314,6 +314,14 @@ class Database:
         )
         return [(str(key), bytes(value)) for key, value in rows]
 
+    def newest_local_items(self, prefix: str, limit: int) -> list[tuple[str, bytes]]:
+        """The last `limit` local rows whose key begins with `prefix`, by key, descending."""
+        rows = self._rows(
+            "SELECT key, value FROM local WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?",
+            (prefix, prefix + _LAST_CHARACTER, limit),
+        )
+        return [(str(key), bytes(value)) for key, value in rows]
+
     def _rows(self, query: str, values: Sequence[int | str]) -> list[tuple[Any, ...]]:
         with self._read_lock, _sqlite_errors(self.path):
             return self._reader.execute(query, values).fetchall()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 from starlette.applications import Starlette
@@ -19,17 +19,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from p2pfed.core.ids import JobId, OfferId, parse_position
+from p2pfed.core.ids import OfferId, parse_position
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.shell.answers import JobResult, Notice
+from p2pfed.shell.api.control_routes import CONTROL_ROUTES
 from p2pfed.shell.api.errors import error_view, status_of
 from p2pfed.shell.api.requests import (
-    REQUEST_BYTES_MAX,
+    job_id_of,
     parse_job_query,
     parse_job_request,
     parse_json,
     parse_offer_request,
+    read_body,
 )
 from p2pfed.shell.api.upload import Upload
 from p2pfed.shell.door import Door, JobRequest, Submission
@@ -78,20 +80,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return JSONResponse(error_view(answer), status)
 
 
-def _job_id(request: Request) -> JobId:
-    return JobId(parse_position(request.path_params["job_id"]))
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    data = b""
-    async with aclosing(request.stream()) as body:
-        async for chunk in body:
-            data += chunk
-            if len(data) > REQUEST_BYTES_MAX:
-                break
-    return parse_json(data, where=f"{request.method} {request.url.path}")
-
-
 # Questions
 
 
@@ -120,11 +108,11 @@ async def _jobs(door: Door, request: Request) -> Response:
 
 
 async def _job(door: Door, request: Request) -> Response:
-    return JSONResponse(door.job(_job_id(request)))
+    return JSONResponse(door.job(job_id_of(request)))
 
 
 async def _explain(door: Door, request: Request) -> Response:
-    return JSONResponse(door.explain(_job_id(request)))
+    return JSONResponse(door.explain(job_id_of(request)))
 
 
 async def _balance(door: Door, _request: Request) -> Response:
@@ -135,7 +123,7 @@ async def _balance(door: Door, _request: Request) -> Response:
 
 
 async def _open_offer(door: Door, request: Request) -> Response:
-    wanted = parse_offer_request(await _body(request))
+    wanted = parse_offer_request(await read_body(request))
     return JSONResponse({"offer": await door.open_offer(wanted)}, 201)
 
 
@@ -149,7 +137,7 @@ async def _close_offer(door: Door, request: Request) -> Response:
 
 
 async def _cancel(door: Door, request: Request) -> Response:
-    return JSONResponse({"job": await door.cancel(_job_id(request))})
+    return JSONResponse({"job": await door.cancel(job_id_of(request))})
 
 
 async def _submit(door: Door, request: Request) -> Response:
@@ -226,13 +214,13 @@ async def _output(door: Door, request: Request) -> Response:
     stream = request.query_params.get("stream", "stdout")
     if stream not in ("stdout", "stderr"):
         raise InputError("request-field-value", f"stream is {stream!r}, not stdout or stderr")
-    result = door.result(_job_id(request))
+    result = door.result(job_id_of(request))
     name = result.stdout if stream == "stdout" else result.stderr
     return FileResponse(_find_file(result, name), media_type="application/octet-stream")
 
 
 async def _files(door: Door, request: Request) -> Response:
-    result = door.result(_job_id(request))
+    result = door.result(job_id_of(request))
     return JSONResponse(
         {
             "stdout": result.stdout,
@@ -243,7 +231,7 @@ async def _files(door: Door, request: Request) -> Response:
 
 
 async def _file(door: Door, request: Request) -> Response:
-    result = door.result(_job_id(request))
+    result = door.result(job_id_of(request))
     path = _find_file(result, request.path_params["path"])
     return FileResponse(path, media_type="application/octet-stream")
 
@@ -293,5 +281,6 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/balance", _balance),
     ("GET", "/ledger", _ledger),
     ("GET", "/events", _events),
+    *CONTROL_ROUTES,
 )
 """Method, path below /v1, handler: one row for each operation of the contract."""

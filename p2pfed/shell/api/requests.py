@@ -9,9 +9,13 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final, get_args
 
+from starlette.requests import Request
+
 from p2pfed.core.fields import wire_fields
+from p2pfed.core.ids import JobId, parse_position
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError
 from p2pfed.shell.answers import JobState
@@ -22,6 +26,30 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 """The JSON of one call."""
 JOBS_LISTED_MAX: Final = 10_000
 """Jobs in one answer."""
+
+
+def job_id_of(request: Request) -> JobId:
+    """The job that the path names.
+
+    Raises:
+        InputError: `position`.
+    """
+    return JobId(parse_position(request.path_params["job_id"]))
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """The JSON object that the request carries.
+
+    Raises:
+        InputError: `request-json`, `request-too-large`.
+    """
+    data = b""
+    async with aclosing(request.stream()) as body:
+        async for chunk in body:
+            data += chunk
+            if len(data) > REQUEST_BYTES_MAX:
+                break
+    return parse_json(data, where=f"{request.method} {request.url.path}")
 
 
 def parse_json(data: bytes, *, where: str) -> dict[str, Any]:
@@ -62,7 +90,7 @@ def parse_job_request(items: Mapping[str, Any], base: JobRequest) -> tuple[JobRe
         **dict.fromkeys(("arguments", "fetch", "executable"), _texts),
         "environment": _environment,
     }
-    _refuse_unknown(items, fields, where)
+    refuse_unknown(items, fields, where)
     values = {name: fields[name](value, f"{where}: {name}") for name, value in items.items()}
     executable = list(values.pop("executable", ()))
     request = dataclasses.replace(base, **values)
@@ -77,7 +105,7 @@ def parse_offer_request(items: Mapping[str, Any]) -> OfferRequest:
         InputError: `request-field-unknown`, `request-field-value`, `request-field-missing`.
     """
     where = "request"
-    _refuse_unknown(items, {"template", "nodes", "until_ms", "terms"}, where)
+    refuse_unknown(items, {"template", "nodes", "until_ms", "terms"}, where)
     if ("template" in items) == ("terms" in items):
         raise InputError(
             "request-field-missing", "exactly one of template and terms is needed", where=where
@@ -103,7 +131,7 @@ def _offer(terms: object) -> Offer:
     if not isinstance(terms, dict):
         raise InputError("request-field-value", "terms is not an object", where=where)
     known = {field.name: field for field in wire_fields(Offer)}
-    _refuse_unknown(terms, known, where)
+    refuse_unknown(terms, known, where)
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name not in terms:
@@ -129,7 +157,7 @@ def parse_job_query(query: Mapping[str, str]) -> JobQuery:
         InputError: `request-field-unknown`, `request-field-value`.
     """
     where = "query"
-    _refuse_unknown(query, {"scope", "state", "limit"}, where)
+    refuse_unknown(query, {"scope", "state", "limit"}, where)
     found = JobQuery()
     if "scope" in query:
         scope = _choice(query["scope"], get_args(JobScope), "scope")
@@ -139,16 +167,28 @@ def parse_job_query(query: Mapping[str, str]) -> JobQuery:
             _choice(state, get_args(JobState), "state") for state in query["state"].split(",")
         )
         found = dataclasses.replace(found, states=states)
-    if "limit" in query:
-        text = query["limit"]
-        if not re.match(r"[0-9]{1,6}\Z", text) or not 1 <= int(text) <= JOBS_LISTED_MAX:
-            raise InputError(
-                "request-field-value",
-                f"limit is {text!r}, not a number from 1 to {JOBS_LISTED_MAX}",
-                where=where,
-            )
-        found = dataclasses.replace(found, limit=int(text))
-    return found
+    return dataclasses.replace(found, limit=_limit(query, found.limit, where))
+
+
+def parse_limit(query: Mapping[str, str], default: int) -> int:
+    """The `limit` of a query string that knows nothing else.
+
+    Raises:
+        InputError: `request-field-unknown`, `request-field-value`.
+    """
+    refuse_unknown(query, {"limit"}, "query")
+    return _limit(query, default, "query")
+
+
+def _limit(query: Mapping[str, str], default: int, where: str) -> int:
+    text = query.get("limit", str(default))
+    if not re.match(r"[0-9]{1,6}\Z", text) or not 1 <= int(text) <= JOBS_LISTED_MAX:
+        raise InputError(
+            "request-field-value",
+            f"limit is {text!r}, not a number from 1 to {JOBS_LISTED_MAX}",
+            where=where,
+        )
+    return int(text)
 
 
 def _choice(value: str, choices: tuple[Any, ...], name: str) -> Any:
@@ -162,7 +202,12 @@ def _choice(value: str, choices: tuple[Any, ...], name: str) -> Any:
     return value
 
 
-def _refuse_unknown(items: Mapping[str, Any], known: Any, where: str) -> None:
+def refuse_unknown(items: Mapping[str, Any], known: Any, where: str) -> None:
+    """Raises for a field that is not known here.
+
+    Raises:
+        InputError: `request-field-unknown`.
+    """
     for name in items:
         if name not in known:
             raise InputError(

@@ -118,7 +118,7 @@ def test_every_job_state_has_a_word_of_psij() -> None:
 
 
 def test_a_race_once_lost_bars_no_pair() -> None:
-    assert {"policy", "denied", "constraint"} == BARRING_REASONS
+    assert {"policy", "denied", "unanswered", "constraint"} == BARRING_REASONS
 
 
 def test_the_claim_ends_before_the_accept() -> None:

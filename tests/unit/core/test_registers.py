@@ -375,7 +375,9 @@ def test_a_job_fails_when_its_attempts_came_to_nothing_too_often() -> None:
     assert book.job(job_id) is JobState.FAILED
 
 
-@pytest.mark.parametrize("reason", ["policy", "denied", "constraint", "no-capacity", "expired"])
+@pytest.mark.parametrize(
+    "reason", ["policy", "denied", "unanswered", "constraint", "no-capacity", "expired"]
+)
 def test_only_a_decline_for_good_bars_a_pair(reason: str) -> None:
     book = Book()
     job_id, claim_id = book.claim()
@@ -383,7 +385,7 @@ def test_only_a_decline_for_good_bars_a_pair(reason: str) -> None:
     verdict = book.registers.judge(book.registers.jobs[job_id])
     claim = book.registers.claims[claim_id].claim
     assert claim is not None
-    barred = (claim.offer_id,) if reason in ("policy", "denied", "constraint") else ()
+    barred = (claim.offer_id,) if reason in ("policy", "denied", "unanswered", "constraint") else ()
     assert verdict.declined == barred
     assert verdict.state is JobState.QUEUED
 

@@ -29,9 +29,9 @@ from p2pfed.core.records import (
 )
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import CloseLink, Effect, Reply, StoreBlocks
 from p2pfed.node.events import (
-    AdmissionPolicy,
     Event,
     LinkBytes,
     LinkId,

@@ -24,6 +24,7 @@ from p2pfed.core.records import (
     Release,
     Start,
 )
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import (
     CancelNative,
     FetchPayload,
@@ -34,7 +35,6 @@ from p2pfed.node.effects import (
     WatchNative,
 )
 from p2pfed.node.events import (
-    AdmissionPolicy,
     ClockStepped,
     CloseOffer,
     NativeEnded,

@@ -10,9 +10,9 @@ from p2pfed.core.keys import key_id
 from p2pfed.core.records import Contact, Offer
 from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import SeqRange
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import CloseLink, Effect, Send
 from p2pfed.node.events import (
-    AdmissionPolicy,
     LinkBytes,
     LinkId,
     LinkUp,

@@ -11,11 +11,14 @@ from threading import Thread
 
 import trio
 
-from p2pfed.core.ids import JobId, OfferId
+from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError, StateError
+from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import (
     BalanceView,
+    ControlView,
+    DecisionView,
     Explanation,
     JobDetail,
     JobResult,
@@ -24,6 +27,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    RequestView,
     ResultFile,
     StatusView,
 )
@@ -44,6 +48,7 @@ def job_view(job_id: str = "alpha.4.0", **changes: object) -> JobView:
         script="job.sh",
         state="queued",
         final=False,
+        held=False,
         host=None,
         claim_id=None,
         attempts=0,
@@ -119,6 +124,73 @@ TERMS = Offer(
 )
 
 
+class MemoryControl:
+    """Keeps every order that it got, with who gave it; knows the request beta.3.0."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[object, ...]] = []
+        self.mode = Mode.OPEN
+
+    def state(self) -> ControlView:
+        return ControlView(
+            mode=self.mode.value,
+            who="",
+            reason="",
+            since_ms=None,
+            guests=0,
+            policy_paused=False,
+            blocked=[{"centre": "gamma", "who": "ann", "reason": "", "since_ms": NOW_MS}],
+        )
+
+    async def set_mode(self, mode: Mode, *, who: str, reason: str) -> ControlView:
+        self.mode = mode
+        self.orders.append((mode, who, reason))
+        return self.state()
+
+    async def block(
+        self, centre: CentreName, *, blocked: bool, who: str, reason: str
+    ) -> ControlView:
+        self.orders.append((centre, blocked, who, reason))
+        return self.state()
+
+    async def hold(self, job_id: JobId, *, held: bool, who: str, reason: str) -> None:
+        self.orders.append((str(job_id), held, who, reason))
+
+    def requests(self) -> list[RequestView]:
+        return [
+            RequestView(
+                claim_id="beta.3.0",
+                job_id="beta.2.0",
+                home="beta",
+                rule="large",
+                since_ms=NOW_MS,
+                until_ms=NOW_MS + 60_000,
+                resource_class="cpu",
+                nodes=1,
+                cores_per_node=4,
+                gpus_per_node=0,
+                memory_mib_per_node=1024,
+                walltime_s=60,
+                work_class="normal",
+                data_class="open",
+                features=[],
+            )
+        ]
+
+    async def answer(self, claim_id: ClaimId, *, approve: bool, who: str, reason: str) -> None:
+        if str(claim_id) != "beta.3.0":
+            raise StateError("request-unknown", f"nobody waits about {claim_id}")
+        self.orders.append((str(claim_id), approve, who, reason))
+
+    async def decisions(self, limit: int) -> list[DecisionView]:
+        row = DecisionView(at_ms=NOW_MS, who="ann", action="pause", subject="", why="")
+        return [row][:limit]
+
+    async def reload(self, who: str) -> list[str]:
+        self.orders.append(("reload", who))
+        return ["listen"]
+
+
 class MemoryDoor:
     """Knows the job alpha.4.0 and the offer beta.2.0.
 
@@ -129,6 +201,7 @@ class MemoryDoor:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.control = MemoryControl()
         self.notices = Notices()
         self.submitted: list[tuple[Submission, dict[str, bytes]]] = []
         self.opened: list[OfferRequest] = []
@@ -187,6 +260,7 @@ class MemoryDoor:
             clock_trusted=True,
             clock_offset_ms=-2,
             recovering=False,
+            control="open",
             paused=False,
             blocks=8,
             blocks_pending=0,

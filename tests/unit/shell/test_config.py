@@ -83,7 +83,8 @@ def test_every_commented_default_in_the_template_is_valid_when_uncommented() -> 
     text = centre_toml(name="alpha", listen="127.0.0.1:7300")
     lines = [
         line[2:]
-        if line.startswith("# ") and " = " in line and "." not in line.split(" = ")[0]
+        if line.startswith("# [[")
+        or (line.startswith("# ") and " = " in line and "." not in line.split(" = ")[0])
         else line
         for line in text.splitlines()
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.core.records import Offer
 from p2pfed.errors import ControlError, InputError, P2pfedError, StateError, StorageError
+from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import Notice
 from p2pfed.shell.api.upload import Upload
 from p2pfed.shell.client import Client
@@ -350,3 +352,50 @@ def test_answers_are_json_with_exact_numbers(raw: httpx.Client) -> None:
     answer = raw.get("/status")
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(answer.content)["now_ms"] == NOW_MS
+
+
+# Orders
+
+
+def test_an_order_is_given_by_the_account_at_the_other_end_of_the_socket(
+    client: Client, door: MemoryDoor, raw: httpx.Client
+) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert client.set_mode("paused", reason="cooling")["mode"] == "paused"
+    client.block("beta", blocked=True, reason="debts")
+    client.block("beta", blocked=False)
+    client.hold("alpha.4.0", held=True)
+    client.answer("beta.3.0", approve=False, reason="no")
+    assert client.reload() == ["listen"]
+    assert raw.post("/control", json={"mode": "open", "who": "root"}).status_code == 400
+    assert door.control.orders == [
+        (Mode.PAUSED, me, "cooling"),
+        ("beta", True, me, "debts"),
+        ("beta", False, me, ""),
+        ("alpha.4.0", True, me, ""),
+        ("beta.3.0", False, me, "no"),
+        ("reload", me),
+    ]
+
+
+def test_what_waits_and_what_was_decided_is_listed(client: Client, door: MemoryDoor) -> None:
+    assert client.control() == door.control.state()
+    assert client.requests() == door.control.requests()
+    assert [row["action"] for row in client.decisions(limit=5)] == ["pause"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/control", {"mode": "shut"}, 400),
+        ("POST", "/control", {"mode": "open", "reason": "two\nlines"}, 400),
+        ("POST", "/control/blocked/Beta", {}, 400),
+        ("POST", "/requests/beta.3.0", {"approve": "yes"}, 400),
+        ("POST", "/requests/beta.9.0", {"approve": True}, 404),
+        ("GET", "/decisions?limit=0", None, 400),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused(
+    raw: httpx.Client, method: str, path: str, body: object, status: int
+) -> None:
+    assert raw.request(method, path, json=body).status_code == status

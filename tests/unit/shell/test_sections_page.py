@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from p2pfed.shell.schema import Key, keys_of
-from p2pfed.shell.sections import SECTIONS
+from p2pfed.shell.sections import LISTS, SECTIONS
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "centre-toml.md"
-HEADINGS = {name: f"[{name}]" if name != "offer" else "[[offer]]" for name in SECTIONS if name}
+HEADINGS = {name: f"[[{name}]]" if name in LISTS else f"[{name}]" for name in SECTIONS if name}
 
 
 def row(key: Key) -> str:
