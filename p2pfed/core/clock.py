@@ -63,6 +63,10 @@ class ClockWatch:
         self._samples: dict[CentreName, ClockSample] = {}
         self._stepped = False
 
+    def set_clock_error(self, clock_error_ms: int) -> None:
+        """Allows clocks to differ by this much from now on."""
+        self._clock_error_ms = clock_error_ms
+
     def measured(
         self, peer: CentreName, *, offset_ms: int, round_trip_ms: int, now_ms: int
     ) -> None:

@@ -46,6 +46,7 @@ from p2pfed.core.units import HlcTime, hlc, hlc_ms
 from p2pfed.errors import InputError
 
 GOVERNANCE_RECORDS = (Propose, Vote, WithdrawProposal, Adopt, Leave)
+UNWITNESSED = "no other member acked it before it would have taken effect"
 LATEST_FACTOR = 4
 """An Adopt may take effect at most this many times the usual notice after its own round."""
 
@@ -70,6 +71,10 @@ class Grant(NamedTuple):
     adopt: Position
 
 
+def _favour(ballot: Ballot) -> tuple[bool, HlcTime, str]:
+    return ballot.in_favour, ballot.time, ballot.reason
+
+
 @dataclass(frozen=True, slots=True)
 class _Adoption:
     record: Adopt
@@ -87,7 +92,8 @@ class Governance:
     def __init__(self, members: Iterable[Member], rules: Rules) -> None:
         self._founding = founding(members, rules)
         self.proposals: dict[Position, Proposal] = {}
-        self.votes: dict[Position, dict[CentreName, Ballot]] = {}
+        self.votes: dict[Position, dict[Position, Ballot]] = {}
+        self._ambiguous: set[Position] = set()
         self.withdrawn: dict[Position, tuple[Position, HlcTime]] = {}
         self.adopts: dict[Position, _Adoption] = {}
         self.leaves: dict[FeedKey, tuple[Position, HlcTime]] = {}
@@ -110,6 +116,7 @@ class Governance:
         for name in ("proposals", "withdrawn", "adopts", "leaves", "convicted", "disputes"):
             setattr(twin, name, copy(getattr(self, name)))
         twin.votes = {key: dict(ballots) for key, ballots in self.votes.items()}
+        twin._ambiguous = set(self._ambiguous)
         twin._seen = {key: dict(seen) for key, seen in self._seen.items()}
         twin._watched = {feed: [*watched] for feed, watched in self._watched.items()}
         return twin
@@ -127,18 +134,28 @@ class Governance:
 
     def _fold_propose(self, position: Position, time: HlcTime, record: Propose) -> Position | str:
         try:
-            self.proposals[position] = check_form(position, time, record)
+            proposal = check_form(position, time, record)
         except InputError as error:
             return f"{error.code}: {error.what}"
+        if self.proposals.setdefault(position, proposal) != proposal:
+            self._ambiguous.add(position)
         return position
 
     def _fold_vote(self, position: Position, time: HlcTime, record: Vote) -> Position | str:
         ballots = self.votes.setdefault(record.proposal_id, {})
-        before = ballots.get(position.centre)
-        if before is not None and before.vote_id < position:
+        ballot = Ballot(position, time, record.in_favour, record.reason)
+        # Two branches of a forked feed may say both at one position: that is a vote in favour.
+        ballots[position] = max(ballots.get(position, ballot), ballot, key=_favour)
+        if any(p.centre == position.centre and p < position for p in ballots):
             return f"{position.centre} voted on {record.proposal_id} already"
-        ballots[position.centre] = Ballot(position, time, record.in_favour, record.reason)
         return position
+
+    def ballots(self, proposal_id: Position) -> dict[CentreName, Ballot]:
+        """The first vote of each centre, in the order of the centres."""
+        found: dict[CentreName, Ballot] = {}
+        for vote_id, ballot in sorted(self.votes.get(proposal_id, {}).items()):
+            found.setdefault(vote_id.centre, ballot)
+        return found
 
     def _fold_withdrawal(
         self, position: Position, time: HlcTime, record: WithdrawProposal
@@ -274,7 +291,7 @@ class Governance:
             if proposal is None or proposal.kind not in EPOCH_KINDS or not adoption.record.votes:
                 continue
             ballots = self.votes.get(proposal.proposal_id, {})
-            named = [ballots.get(vote_id.centre) for vote_id in adoption.record.votes]
+            named = [ballots.get(vote_id) for vote_id in adoption.record.votes]
             if all(ballot is not None and ballot.in_favour for ballot in named):
                 key = proposal.card.public_key if proposal.card is not None else None
                 feed = FeedKey(proposal.subject, proposal.epoch)
@@ -293,6 +310,8 @@ class Governance:
             return f"it builds on version {record.base_version}"
         if proposal is None or proposal.proposed >= time:
             return f"{record.proposal_id} is no proposal that came before it"
+        if record.proposal_id in self._ambiguous:
+            return f"{record.proposal_id} is two proposals, on two branches of a feed"
         if any(version.proposal_id == proposal.proposal_id for version in versions):
             return f"{record.proposal_id} is adopted already"
         electors = self.electors(base, time)
@@ -346,13 +365,20 @@ class Governance:
         base: Version,
         electors: Mapping[CentreName, Member],
     ) -> str | None:
-        ballots = self.votes.get(proposal.proposal_id, {})
+        ballots, first = (
+            self.votes.get(proposal.proposal_id, {}),
+            self.ballots(proposal.proposal_id),
+        )
         eligible = electors.keys() - without_vote(proposal)
         voters = set()
         for vote_id in adoption.record.votes:
-            ballot = ballots.get(vote_id.centre)
-            if ballot is None or ballot.vote_id != vote_id or not ballot.in_favour:
-                return f"{vote_id} is not a first vote in favour"
+            ballot = ballots.get(vote_id)
+            if ballot is None or not ballot.in_favour:
+                return f"{vote_id} is not a vote in favour"
+            # Of a forker what the adopting centre saw counts: it knew but one branch.
+            forked = FeedKey(vote_id.centre, vote_id.epoch) in self.convicted
+            if first[vote_id.centre].vote_id != vote_id and not forked:
+                return f"{vote_id} is not the first vote of {vote_id.centre}"
             if ballot.time >= adoption.time or hlc_ms(ballot.time) > proposal.deadline_ms:
                 return f"{vote_id} came too late"
             if vote_id.centre in eligible:
@@ -374,4 +400,4 @@ class Governance:
         seen = self._seen[adopt_id]
         if not others or any(seen[name] < before for name in seen.keys() & others):
             return None
-        return "no other member acked it before it would have taken effect"
+        return UNWITNESSED

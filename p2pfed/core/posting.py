@@ -18,7 +18,7 @@ they come in, and `Shares` reads one feed in its own order.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -36,16 +36,21 @@ class _Posts:
 
     seq_nums: list[int] = field(default_factory=list)
     posted_ms: list[int] = field(default_factory=list)
+    wait_ms: list[int] = field(default_factory=list)
     first_ack_ms: list[int] = field(default_factory=list)
     overdue: list[bool] = field(default_factory=list)
     jobs: list[tuple[JobId, ...]] = field(default_factory=list)
 
 
 class Witnesses:
-    """Since when each job waits, by the acks of others."""
+    """Since when each job waits, by the acks of others.
+
+    Attributes:
+        heartbeat_ms: how long a block may take to be acked, of what is posted from now on.
+    """
 
     def __init__(self, heartbeat_ms: int) -> None:
-        self._heartbeat_ms = heartbeat_ms
+        self.heartbeat_ms = heartbeat_ms
         self._posts: dict[FeedKey, _Posts] = {}
         self._unseen: list[tuple[int, FeedKey, int]] = []
 
@@ -54,10 +59,11 @@ class Witnesses:
         posts = self._posts.setdefault(feed, _Posts())
         posts.seq_nums.append(seq_num)
         posts.posted_ms.append(now_ms)
+        posts.wait_ms.append(self.heartbeat_ms)
         posts.first_ack_ms.append(_NEVER)
         posts.overdue.append(False)
         posts.jobs.append(jobs)
-        heappush(self._unseen, (now_ms + self._heartbeat_ms, feed, len(posts.jobs) - 1))
+        heappush(self._unseen, (now_ms + self.heartbeat_ms, feed, len(posts.jobs) - 1))
 
     def ack(self, feed: FeedKey, seq_num: int, ack_ms: int) -> Iterator[tuple[JobId, ...]]:
         """Another centre's block of time `ack_ms` acks `feed` up to `seq_num`.
@@ -81,7 +87,7 @@ class Witnesses:
         index = bisect_left(posts.seq_nums, job_id.seq_num)
         first_ack_ms = posts.first_ack_ms[index]
         if first_ack_ms != _NEVER:
-            return max(posts.posted_ms[index], first_ack_ms - self._heartbeat_ms)
+            return max(posts.posted_ms[index], first_ack_ms - posts.wait_ms[index])
         return None if posts.overdue[index] else posts.posted_ms[index]
 
     def overdue(self, cut_ms: int) -> Iterator[tuple[JobId, ...]]:
@@ -106,12 +112,16 @@ class _Posted:
 class Shares:
     """The class that each job counts as."""
 
-    def __init__(self, rules: Rules, credit_lines: dict[CentreName, int]) -> None:
+    def __init__(self, rules: Rules, credit_lines: Mapping[CentreName, int]) -> None:
+        self._posted: dict[FeedKey, _Posted] = {}
+        self.judge_by(rules, credit_lines)
+
+    def judge_by(self, rules: Rules, credit_lines: Mapping[CentreName, int]) -> None:
+        """What is posted from now on is judged by these rules and credit lines."""
         self._resources = {resource.name: resource for resource in rules.resource_classes}
         self._classes = {work_class.name: work_class for work_class in rules.classes}
         self._below = {c.name: rules.class_below(c.name) for c in rules.classes}
         self._credit_lines = credit_lines
-        self._posted: dict[FeedKey, _Posted] = {}
 
     def classify(self, feed: FeedKey, job: Job, now_ms: int) -> WorkClass | None:
         """The class of the next job of `feed`; None if the rules don't know its classes."""

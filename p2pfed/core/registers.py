@@ -115,7 +115,7 @@ class Registers:
         governance: Governance | None = None,
     ) -> None:
         self._check_proof = check_proof
-        self._max_attempts = max_attempts
+        self.max_attempts = max_attempts
         self.governance = governance or Governance((), Rules())
         self.offers: dict[OfferId, OfferEntry] = {}
         self.jobs: dict[JobId, JobEntry] = {}
@@ -179,7 +179,7 @@ class Registers:
         Costs a few steps for each entry, and no memory for it. May be called once.
         """
         assert self._twin is None, "registers have one fork"
-        fork = Registers(self._check_proof, self._max_attempts, self.governance.fork())
+        fork = Registers(self._check_proof, self.max_attempts, self.governance.fork())
         fork.offers.update(self.offers)
         fork.jobs.update(self.jobs)
         fork.claims.update(self.claims)
@@ -480,6 +480,6 @@ class Registers:
             return JobState.CANCELLING if job.cancelled else BOUND_JOB[live.state]
         if job.cancelled:
             return JobState.CANCELLED
-        if attempts >= self._max_attempts:
+        if attempts >= self.max_attempts:
             return JobState.FAILED
         return JobState.QUEUED

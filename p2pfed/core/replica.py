@@ -252,6 +252,10 @@ class Replica:
             )
         chain.append(block_id, time)
 
+    def set_max_skew(self, max_skew_ms: int) -> None:
+        """Lets blocks wait from now on that are further ahead of the local clock than this."""
+        self._max_skew_ms = max_skew_ms
+
     def set_keys(self, keys: VerifyKeys) -> None:
         """Verifies what comes from now on with these keys."""
         self._keys = keys

@@ -70,8 +70,8 @@ class State:
     """Everything that a round's matching, the accounts and the audit read.
 
     Args:
-        rules: the rules in force.
-        credit_lines: the members and their credit lines, in points.
+        rules: the charter's rules.
+        credit_lines: the founders and their credit lines, in points.
         check_proof: as for `Registers`.
         members: the founders with their keys, where the keys are known.
     """
@@ -87,8 +87,11 @@ class State:
         self.members = tuple(sorted(credit_lines))
         if members is None:
             members = (Member(name=c, credit_line=line) for c, line in credit_lines.items())
-        governance = Governance(members, rules)
-        self.registers = Registers(check_proof, rules.max_attempts, governance)
+        self.governance = Governance(members, rules)
+        self.registers = Registers(check_proof, rules.max_attempts, self.governance)
+        self.version = self._posting_version = self.governance.versions()[0]
+        self._lived_by: tuple[Position | None, ...] = (None,)
+        self.stale = False
         self._resources = {resource.name: resource for resource in rules.resource_classes}
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))
@@ -96,7 +99,7 @@ class State:
         self.inert_count = 0
         self._witnesses = Witnesses(rules.heartbeat_ms)
         self._shares = Shares(rules, dict(credit_lines))
-        self._class_of: dict[JobId, WorkClass] = {}
+        self._class_of: dict[JobId, str] = {}
         self._touched_jobs: dict[JobId, None] = {}
         self._touched_claims: dict[ClaimId, None] = {}
         self._open: dict[CentreName, set[OfferId]] = {}
@@ -123,7 +126,8 @@ class State:
             self.inert_count += len(inert)
             return inert
         centre, now_ms = block.feed.centre, hlc_ms(block.time)
-        self._count_offered(centre, now_ms)
+        rules = self._posted_under(now_ms)
+        self._count_offered(centre, now_ms, rules)
         self.heard[centre] = max(block.time, self.heard.get(centre, HlcTime(0)))
         for feed, head in block.header.acks:
             for acked in self._witnesses.ack(feed, head.seq_num, now_ms):
@@ -148,6 +152,7 @@ class State:
 
     def settle(self, cut_ms: int) -> None:
         """Lets everything happen that time alone brings about up to `cut_ms` (never earlier)."""
+        self._turn_to(cut_ms)
         self._cut_ms = cut_ms
         for overdue in self._witnesses.overdue(cut_ms):
             self._touched_jobs.update(dict.fromkeys(overdue))
@@ -156,6 +161,46 @@ class State:
             _, claim_id = heappop(self._deadlines)
             self._refresh_claim(claim_id)
         self._catch_up()
+
+    # Versions
+
+    def _turn_to(self, cut_ms: int) -> None:
+        """Lets the version and the members of the cut hold, from what is folded."""
+        chain = [v for v in self.governance.versions() if v.start_ms <= cut_ms]
+        lived_by = tuple(v.adopt for v in chain if v.start_ms <= self._cut_ms)
+        self.stale = self.stale or lived_by != self._lived_by
+        self._lived_by = tuple(v.adopt for v in chain)
+        before, self.version = self.version, chain[-1]
+        self.members = tuple(self.governance.members_at(cut_ms))
+        if self.version == before:
+            return
+        for name, line in self.version.credit_lines.items():
+            self._accounts.set_credit_line(name, line)
+        for version in chain:
+            if version.decision is not None and version.decision.claim_id in self.registers.claims:
+                self._touched_claims[version.decision.claim_id] = None
+        if self.version.rules != before.rules:
+            self._set_rules(self.version.rules)
+
+    def _set_rules(self, rules: Rules) -> None:
+        """Judges by other rules all that is judged at the cut; costs one pass over everything."""
+        self.rules = rules
+        self.registers.max_attempts = rules.max_attempts
+        self._resources = {resource.name: resource for resource in rules.resource_classes}
+        self._queue.set_urgency(rules.urgency_points_per_hour)
+        self._accounts.set_rules(rules)
+        self._touched_claims.update(dict.fromkeys(self.registers.claims))
+        self._touched_jobs.update(dict.fromkeys(self._class_of))
+        self._stale_offers.update(self.registers.offers)
+
+    def _posted_under(self, time_ms: int) -> Rules:
+        """The rules that hold at a block's time: what adds up block by block is judged by them."""
+        version = self.governance.version_at(time_ms)
+        if version is not self._posting_version:
+            self._posting_version = version
+            self._witnesses.heartbeat_ms = version.rules.heartbeat_ms
+            self._shares.judge_by(version.rules, version.credit_lines)
+        return version.rules
 
     @property
     def queue(self) -> Queue:
@@ -190,7 +235,7 @@ class State:
             job_id = JobId(touched)
             work_class = self._shares.classify(feed, record, now_ms)
             if work_class is not None:
-                self._class_of[job_id] = work_class
+                self._class_of[job_id] = work_class.name
                 self._touched_jobs[job_id] = None
                 jobs.append(job_id)
         elif isinstance(record, Offer | OfferUpdate | OfferClose):
@@ -204,7 +249,7 @@ class State:
             self._touched_jobs[JobId(touched)] = None
 
     def _refresh_job(self, job_id: JobId) -> None:
-        work_class = self._class_of.get(job_id)
+        work_class = self._counted_class(job_id)
         if work_class is None:
             return
         entry = self.registers.jobs[job_id]
@@ -222,6 +267,11 @@ class State:
                 waiting_since_ms=since_ms,
             )
         )
+
+    def _counted_class(self, job_id: JobId) -> WorkClass | None:
+        """The class that a job counts as; the lowest, if rules that came later have not its own."""
+        name = self._class_of.get(job_id)
+        return None if name is None else self.rules.work_class(name) or self.rules.classes[-1]
 
     def _refresh_offer(self, offer_id: OfferId) -> None:
         entry = self.registers.offers[offer_id]
@@ -248,17 +298,20 @@ class State:
 
     # Accounts
 
-    def _count_offered(self, centre: CentreName, now_ms: int) -> None:
+    def _count_offered(self, centre: CentreName, now_ms: int, rules: Rules) -> None:
         """Counts what the centre's open offers made available since its block before.
 
         A silent centre offers nothing: a gap counts for `offer_lease_ms` at most. The whole gap
-        counts on the day of the later block.
+        counts on the day of the later block. Whoever is no member offers nothing to anyone.
         """
+        open_offers = sorted(self._open.get(centre, ()))
+        if not open_offers or centre not in self.governance.members_at(now_ms):
+            return
         before_ms = hlc_ms(self.heard.get(centre, HlcTime(0)))
-        gap_ms = min(now_ms - before_ms, self.rules.offer_lease_ms)
-        for offer_id in sorted(self._open.get(centre, ())):
+        gap_ms = min(now_ms - before_ms, rules.offer_lease_ms)
+        for offer_id in open_offers:
             entry = self.registers.offers[offer_id]
-            resource = self._resources.get(entry.terms.resource_class)
+            resource = rules.resource_class(entry.terms.resource_class)
             until_ms = min(now_ms, entry.until_ms or now_ms)
             open_ms = until_ms - max(now_ms - gap_ms, hlc_ms(entry.opened))
             if resource is None or open_ms <= 0:
@@ -306,10 +359,30 @@ class State:
         self, entry: ClaimEntry, bounded: int, resource: ResourceClass, deadline_ms: int
     ) -> int | None:
         """What counts at this cut of usage within the claim; None if it does not count (yet)."""
+        if disputed_in_time(entry, deadline_ms):
+            core_s, gpu_s = self._of_dispute(entry)
+            return min(bounded, resource.amount(core_s=core_s, gpu_s=gpu_s))
         settlement = entry.settlement
         if settlement and _settled_in_time(entry, deadline_ms):
             return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
         return bounded if self._cut_ms >= deadline_ms else None
+
+    def _of_dispute(self, entry: ClaimEntry) -> tuple[int, int]:
+        """The amounts that count of a dispute: agreed, decided, else what the home states."""
+        assert entry.dispute is not None
+        agreed = entry.agreement()
+        settle_until_ms = hlc_ms(entry.disputed) + self.rules.dispute_settle_ms
+        if agreed is not None and hlc_ms(agreed[0]) <= settle_until_ms:
+            return agreed[1:]
+        for version in self.governance.versions():
+            decision = version.decision
+            if (
+                decision
+                and decision.claim_id == entry.claim_id
+                and version.start_ms <= self._cut_ms
+            ):
+                return decision.core_s, decision.gpu_s
+        return entry.dispute.core_s, entry.dispute.gpu_s
 
     def _commit(self, entry: ClaimEntry, points: int) -> None:
         before = self._committed_by.pop(entry.claim_id, 0)
@@ -339,7 +412,7 @@ class State:
 
     def class_used(self, job_id: JobId) -> str | None:
         """The work class that a job counts as; None if the rules or the cut don't know it."""
-        used = self._class_of.get(job_id)
+        used = self._counted_class(job_id)
         return None if used is None else used.name
 
     def standing(self, centre: CentreName, cut_ms: int) -> Standing:
@@ -369,6 +442,12 @@ class State:
             standings={c: self.standing(c, cut_ms) for c in self.members},
             alive=self.alive(cut_ms),
         )
+
+
+def disputed_in_time(entry: ClaimEntry, deadline_ms: int) -> bool:
+    """True if the home disputed the usage between the End and its deadline."""
+    after_end = entry.disputed > entry.host_side.ended
+    return entry.dispute is not None and after_end and hlc_ms(entry.disputed) <= deadline_ms
 
 
 def _settled_in_time(entry: ClaimEntry, deadline_ms: int) -> bool:

@@ -17,6 +17,7 @@ from p2pfed.core.ids import ClaimId, OfferId
 from p2pfed.core.lifecycle import ClaimState, HostPhase, claim_until, may_accept
 from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Claim
+from p2pfed.core.rules import Rules
 from p2pfed.core.state import offer_state, running_of, shape_of
 from p2pfed.core.units import hlc_ms
 from p2pfed.node.admission import DEFAULT, AdmissionPolicy, AdmissionRule, Decision, Mode
@@ -49,8 +50,11 @@ class Court:
         self._ledger = ledger
         self._control = control
         self._rounds = rounds
-        self._rules = ledger.federation.rules
         self._holding: dict[OfferId, set[ClaimId]] = {}
+
+    @property
+    def _rules(self) -> Rules:
+        return self._ledger.rules
 
     def book(self, entry: ClaimEntry) -> None:
         """Keeps our own books: what of an offer we promised, by our own word alone."""
@@ -86,6 +90,8 @@ class Court:
         paused: bool,
     ) -> Ruling:
         offer = self._ledger.live.offers.get(OfferId(claim.offer_id))
+        if self._may_be_next(claim) and may_accept(now_ms, claim.claim_until_ms, self._rules):
+            return self._later(claim, self._rounds.due_ms(), now_ms)
         reason = self._refusal(entry, claim, job, offer, now_ms)
         reason = reason or self._unwanted(entry, rule, paused=paused)
         if reason == "expired" and rule.decision is Decision.ASK:
@@ -103,6 +109,11 @@ class Court:
                 if verdict is Match.OURS:
                     return ACCEPT
                 return self._rule_other_view(entry, claim, job, offer, now_ms)
+
+    def _may_be_next(self, claim: Claim) -> bool:
+        """True if other rules than ours may hold in its round, to which we have not come."""
+        ours = self._ledger.view.state.version.rules_version
+        return claim.rules_version != ours and claim.round > self._rounds.last
 
     def _later(self, claim: Claim, when_ms: int, now_ms: int) -> Ruling:
         """Looks again then, or when the claim is over if that comes first."""
@@ -125,7 +136,7 @@ class Court:
             return "cancelled"
         if not may_accept(now_ms, claim.claim_until_ms, self._rules):
             return "expired"
-        if claim.rules_version != self._ledger.federation.rules_version:
+        if claim.rules_version != self._ledger.view.state.version.rules_version:
             return "rules-version"
         if self._oversteps(entry, claim, offer):
             return "unjustified"
@@ -182,7 +193,7 @@ class Court:
         """
         state = self._ledger.view.state
         oldest_ms = entry.changed_ms - self._rules.claim_wait_ms
-        cut_ms = min(now_ms, max(claim.round * self._rules.round_ms, oldest_ms))
+        cut_ms = min(now_ms, max(self._rounds.cut_ms(claim.round), oldest_ms))
         standing = state.standing(entry.home, self._ledger.view.cut_ms)
         home_balance = balance(standing, -state.committed_for(entry.claim_id))
         used = state.class_used(job.job_id) or job.job.work_class

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import NewType
 
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, JobId, OfferId
-from p2pfed.core.records import Job, Offer, Outcome
+from p2pfed.core.records import (
+    Dispute,
+    Job,
+    Leave,
+    Offer,
+    Outcome,
+    Propose,
+    Settle,
+    Vote,
+    WithdrawProposal,
+)
 from p2pfed.node.admission import AdmissionPolicy, Mode
 
 LinkId = NewType("LinkId", int)
@@ -115,6 +125,17 @@ class CloseOffer:
     request: RequestId
     offer_id: OfferId | None
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Govern:
+    """An administrator speaks in the federation's decisions.
+
+    With a proposal goes the proposer's own vote in favour.
+    """
+
+    request: RequestId
+    record: Propose | Vote | WithdrawProposal | Leave | Dispute | Settle
 
 
 # Payloads and results (bulk connections)
@@ -322,6 +343,7 @@ Event = (
     | CancelJob
     | OpenOffer
     | CloseOffer
+    | Govern
     | PayloadAsked
     | HandoverNamed
     | ResultAsked

@@ -82,7 +82,7 @@ class Gossip:
         self._me = me
         self._federation = federation
         self._instance = rng.getrandbits(64)
-        self._ping_ms = max(limits.PING_MS_MIN, rules.heartbeat_ms)
+        self.ping_ms = max(limits.PING_MS_MIN, rules.heartbeat_ms)
         self._fetcher = Fetcher()
         self._targets = Targets(me, rng, active_peers=active_peers)
         self._addresses: dict[CentreName, str] = {}
@@ -141,7 +141,7 @@ class Gossip:
         self._links[event.link] = link
         self._targets.up(event.centre)
         if self._next_ping_ms is None:
-            self._next_ping_ms = now_ms + self._ping_ms
+            self._next_ping_ms = now_ms + self.ping_ms
         return [Send(link=link.id, data=session.open(self._heads))]
 
     def link_down(self, event: LinkDown, now_ms: int) -> list[Effect]:
@@ -371,9 +371,9 @@ class Gossip:
             self._next_ping_ms = None
             return []
         due_ms = self._next_ping_ms
-        if due_ms is not None and due_ms - self._ping_ms <= now_ms < due_ms:
+        if due_ms is not None and due_ms - self.ping_ms <= now_ms < due_ms:
             return []
-        self._next_ping_ms = now_ms + self._ping_ms
+        self._next_ping_ms = now_ms + self.ping_ms
         effects: list[Effect] = []
         for link in list(self._links.values()):
             if not link.session.ready:

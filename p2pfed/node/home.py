@@ -37,6 +37,7 @@ from p2pfed.core.records import (
     Release,
     Unhold,
 )
+from p2pfed.core.rules import Rules
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.deadlines import Deadlines
@@ -74,13 +75,16 @@ class Home:
         self._host = host
         self._deadlines = deadlines
         self._trust = trust
-        self._rules = ledger.federation.rules
         self._fetching: set[ClaimId] = set()
         self._fetched: set[ClaimId] = set()
         self._hopeless: set[ClaimId] = set()
         self._forgotten: set[JobId] = set()
         self._early: dict[ClaimId, list[PayloadAsked]] = {}
         self.siblings = Siblings(ledger)
+
+    @property
+    def _rules(self) -> Rules:
+        return self._ledger.rules
 
     # Users
 

@@ -29,6 +29,7 @@ from p2pfed.core.lifecycle import (
     lease_until,
 )
 from p2pfed.core.records import Accept, Claim, Close, End, Job, Outcome, Record, Start
+from p2pfed.core.rules import Rules
 from p2pfed.errors import StateError
 from p2pfed.node.admission import DEFAULT, AdmissionPolicy, Decision, Mode
 from p2pfed.node.control import Control, Order
@@ -98,7 +99,6 @@ class Host:
         self._court = Court(ledger, rounds, control)
         self._deadlines = deadlines
         self._trust = trust
-        self._rules = ledger.federation.rules
         self.policy = policy
         self._fetching: set[ClaimId] = set()
         self._fetched: set[ClaimId] = set()
@@ -108,6 +108,10 @@ class Host:
         self._vanished: set[ClaimId] = set()
         self.asked: dict[ClaimId, Asked] = {}
         self.addresses = dict(ledger.federation.addresses)
+
+    @property
+    def _rules(self) -> Rules:
+        return self._ledger.rules
 
     # Looking at a claim
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from p2pfed.core.constitution import Member
 from p2pfed.core.ids import CentreName, FederationId, FeedKey
 from p2pfed.core.keys import Signer, VerifyKeys
 from p2pfed.core.rules import Rules
@@ -41,3 +42,17 @@ class Federation:
     credit_lines: Mapping[CentreName, int]
     addresses: Mapping[CentreName, str]
     pinned: frozenset[CentreName] = frozenset()
+    created_ms: int = 0
+
+    def founders(self) -> tuple[Member, ...]:
+        """The founders, as the charter names them."""
+        return tuple(
+            Member(
+                name=centre,
+                public_key=key,
+                address=self.addresses.get(centre, ""),
+                credit_line=self.credit_lines.get(centre, 0),
+                since_ms=self.created_ms,
+            )
+            for centre, key in self.keys
+        )

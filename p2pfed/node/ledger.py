@@ -24,6 +24,7 @@ from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
 from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
 from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.replica import Admission, Replica
+from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.core.view import View
@@ -49,7 +50,9 @@ class Ledger:
         self.me = me
         self.federation = federation
         self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, read_back)
-        self.view = View(State(rules, federation.credit_lines, self._convict))
+        self.view = View(
+            State(rules, federation.credit_lines, self._convict, federation.founders())
+        )
         self.touched: deque[Position] = deque()
         self.news: set[Position] = set()
         self.fresh: list[StoredBlock] = []
@@ -65,6 +68,11 @@ class Ledger:
     def _convict(self, proof: ForkProof) -> CentreName:
         feed, _ = check_fork_proof(proof, self.federation.id, self.federation.keys)
         return feed.centre
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that hold in our newest round."""
+        return self.view.state.rules
 
     @property
     def live(self) -> Registers:
@@ -105,7 +113,7 @@ class Ledger:
         if self._live is None:
             self._note(block)
             # A block is admitted at most `max_skew_ms` early, so no round still lies before this.
-            rules = self.federation.rules
+            rules = self.rules
             margin_ms = rules.max_skew_ms + rules.round_ms + rules.settle_ms
             self.view.catch_up(max(0, hlc_ms(self._latest) - margin_ms))
         else:
@@ -166,7 +174,7 @@ class Ledger:
         position = self.next_position
         self._records.append(record)
         self._records_bytes += size
-        touched = self.live.fold(position, self._time(now_ms), record)
+        touched = self.live.fold(position, self.next_time(now_ms), record)
         assert not isinstance(touched, str), f"own record is inert: {touched}"
         self._touch(touched)
         return position
@@ -179,7 +187,8 @@ class Ledger:
         """Stores a local row in one transaction with this turn's block."""
         self._local.append((key, value))
 
-    def _time(self, now_ms: int) -> HlcTime:
+    def next_time(self, now_ms: int) -> HlcTime:
+        """The time of the next block that we write."""
         return next_time(now_ms, self._latest)
 
     def seal(self, now_ms: int) -> Block:
@@ -196,7 +205,7 @@ class Ledger:
             epoch=self.me.epoch,
             seq_num=0 if head is None else head.seq_num + 1,
             backlink=None if head is None else head.block_id,
-            time=self._time(now_ms),
+            time=self.next_time(now_ms),
             acks=acks,
             records=tuple(self._records),
         )
@@ -206,6 +215,7 @@ class Ledger:
         self._latest = block.time
         self.replica.admit(block, hlc_ms(block.time))
         self.view.add(block)
+        self.live.governance.witness(block)
         self.fresh.append(stored(block))
         return block
 

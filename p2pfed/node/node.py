@@ -20,9 +20,11 @@ from p2pfed.core.ids import BlockId, CentreName, ClaimId, Head, JobId
 from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.records import Contact, OfferClose
 from p2pfed.core.replica import Admission
+from p2pfed.core.rules import Rules
 from p2pfed.errors import InputError, StateError
 from p2pfed.node.admission import AdmissionPolicy, Mode
 from p2pfed.node.control import Control
+from p2pfed.node.council import Council
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.desk import Desk
 from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, Reply
@@ -34,6 +36,7 @@ from p2pfed.node.events import (
     CloseOffer,
     DialFailed,
     Event,
+    Govern,
     HandoverNamed,
     HoldJob,
     LinkBytes,
@@ -67,6 +70,7 @@ from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
+from p2pfed.protocol.limits import PING_MS_MIN
 
 if TYPE_CHECKING:
     from random import Random
@@ -102,8 +106,10 @@ class Node:
         self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
         others = {c: a for c, a in federation.addresses.items() if c != me.name}
         self.gossip = Gossip(me.name, federation.id, others, rng, federation.rules)
+        self.council = Council(self.ledger)
         self.recovery = Recovery(self.ledger, self.gossip, self.trust)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
+        self._rules = federation.rules
         self._beat_ms = 0
         self._was_ready = False
         self.native_state: dict[ClaimId, str] = {}
@@ -160,7 +166,7 @@ class Node:
             self.ledger.replica.release_ms(),
             self.recovery.wake_ms(),
             self.rounds.due_ms(),
-            self._beat_ms + self.federation.rules.heartbeat_ms if self.recovery.ready else None,
+            self._beat_ms + self.ledger.rules.heartbeat_ms if self.recovery.ready else None,
         )
         return min(t for t in times if t is not None)
 
@@ -173,7 +179,7 @@ class Node:
             case ClockStepped():
                 self.trust.watch.stepped(event.by_ms)
                 turn.note(WARNING, "clock-stepped", f"the clock moved by {event.by_ms} ms")
-            case SubmitJob() | CancelJob() | OpenOffer() | CloseOffer():
+            case SubmitJob() | CancelJob() | OpenOffer() | CloseOffer() | Govern():
                 self._user_event(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():
                 self._transfer_event(event, turn)
@@ -294,11 +300,24 @@ class Node:
         self.recovery.step(turn)
         if self.rounds.due_ms() <= turn.now_ms:
             self.rounds.run(turn, claim=self.recovery.ready)
+            self._live_by(self.ledger.rules)
         if self.recovery.ready:
             self.ledger.touched.extend(self.deadlines.due(turn.now_ms))
+            self.council.review(turn)
+
+    def _live_by(self, rules: Rules) -> None:
+        """Lets the rules of the newest round hold wherever a number of them is kept."""
+        if rules is self._rules:
+            return
+        self._rules = rules
+        live = self.ledger.live
+        live.max_attempts = rules.max_attempts
+        self.trust.watch.set_clock_error(rules.clock_error_ms)
+        self.gossip.ping_ms = max(PING_MS_MIN, rules.heartbeat_ms)
+        self.ledger.replica.set_max_skew(rules.max_skew_ms)
 
     def _user_event(
-        self, event: SubmitJob | CancelJob | OpenOffer | CloseOffer, turn: Turn
+        self, event: SubmitJob | CancelJob | OpenOffer | CloseOffer | Govern, turn: Turn
     ) -> None:
         if not self.recovery.ready:
             turn.do(Reply(request=event.request, error=self.recovery.refuse()))
@@ -312,6 +331,8 @@ class Node:
                 self._open_offer(event, turn)
             case CloseOffer():
                 self._close_offer(event, turn)
+            case Govern():
+                self.council.govern(event, turn)
 
     def _open_offer(self, event: OpenOffer, turn: Turn) -> None:
         if not self.control.open:
@@ -322,9 +343,9 @@ class Node:
             )
             turn.do(Reply(request=event.request, error=closed))
             return
-        resource = self.federation.rules.resource_class(event.offer.resource_class)
+        resource = self.ledger.rules.resource_class(event.offer.resource_class)
         if resource is None:
-            names = ", ".join(c.name for c in self.federation.rules.resource_classes)
+            names = ", ".join(c.name for c in self.ledger.rules.resource_classes)
             error = InputError(
                 "offer-resource-class-unknown",
                 f"the federation has no resource class {event.offer.resource_class!r}",
@@ -438,7 +459,7 @@ class Node:
     def _finish(self, turn: Turn) -> list[Effect]:
         """Seals what the turn wrote, and puts the effects in the order that keeps every promise."""
         self._react(turn)
-        beat_due_ms = self._beat_ms + self.federation.rules.heartbeat_ms
+        beat_due_ms = self._beat_ms + self.ledger.rules.heartbeat_ms
         if self.recovery.ready and (self.ledger.unsealed or turn.now_ms >= beat_due_ms):
             self.ledger.seal(turn.now_ms)
             self._beat_ms = turn.now_ms

@@ -126,7 +126,7 @@ class Recovery:
             self.ready = True
             self._gossip.seek_everybody(False)
             if self._memory is Memory.UNSURE:
-                rules = self._ledger.federation.rules
+                rules = self._ledger.rules
                 careful_ms = rules.lease_max_ms + rules.clock_error_ms
                 self._trust.careful_until_ms = turn.now_ms + careful_ms
                 self._ledger.keep(_CAREFUL, str(self._trust.careful_until_ms).encode())

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from p2pfed.core.governance import Governance
 from p2pfed.core.ids import JobId, OfferId, ViewDigest
 from p2pfed.core.lifecycle import JobState, claim_until
 from p2pfed.core.matching import Matcher, Matching
 from p2pfed.core.records import Claim
 from p2pfed.core.replica import view_digest
+from p2pfed.core.rules import Rules
 from p2pfed.core.units import hlc_cut
 from p2pfed.node.effects import WARNING
 from p2pfed.node.ledger import Ledger
@@ -49,38 +51,54 @@ class Rounds:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._rules = ledger.federation.rules
         self._matcher = Matcher()
         self._kept: OrderedDict[int, _Round] = OrderedDict()
         self.last: int = -1
         self.last_digest: ViewDigest | None = None
         self.last_matching: Matching | None = None
+        self._last_cut_ms = -1
+
+    @property
+    def _rules(self) -> Rules:
+        return self._ledger.rules
+
+    @property
+    def _governance(self) -> Governance:
+        return self._ledger.view.state.governance
+
+    def cut_ms(self, number: int) -> int:
+        """The cut of a round, by the version that holds in it."""
+        return self._governance.version_in(number).cut_ms(number)
 
     def number_at(self, now_ms: int) -> int:
         """The newest round whose time has come at `now_ms`."""
-        return (now_ms - self._rules.settle_ms) // self._rules.round_ms
+        cut_ms = now_ms - self._rules.settle_ms
+        return self._governance.version_at(cut_ms).round_at(cut_ms)
 
     def due_ms(self) -> int:
         """When the next round is computed."""
-        return self._next() * self._rules.round_ms + self._rules.settle_ms
+        return self.cut_ms(self._next()) + self._rules.settle_ms
 
     def _next(self) -> int:
         """The next round at the earliest: none before the last, nor before where the view stands.
 
         After a start with a clock that was set back, the view is ahead of the clock's rounds.
         """
-        return max(self.last + 1, -(-self._ledger.view.cut_ms // self._rules.round_ms))
+        stands_ms = max(self._ledger.view.cut_ms, self._last_cut_ms + 1)
+        number = self._governance.version_at(stands_ms).round_at(stands_ms)
+        return number if self.cut_ms(number) >= stands_ms else number + 1
 
     def run(self, turn: Turn, *, claim: bool) -> None:
         """Computes the newest round; claims what it gives us unless `claim` is False."""
         number = self.number_at(turn.now_ms)
         if number < self._next():
             return
-        cut_ms = number * self._rules.round_ms
+        cut_ms = self.cut_ms(number)
         view = self._ledger.view
         for position, why in view.advance(cut_ms):
             turn.note(WARNING, "record-inert", f"record {position} counts for nothing: {why}")
         digest = view_digest(self._ledger.replica.cut_frontier(hlc_cut(cut_ms)))
+        self._last_cut_ms = cut_ms
         matching = self._matcher.match(view.state.match_input(number, cut_ms))
         self.last, self.last_digest, self.last_matching = number, digest, matching
         me = self._ledger.me.name
@@ -108,7 +126,7 @@ class Rounds:
                 offer_id=offer_id,
                 attempt=verdict.attempts + 1,
                 round=self.last,
-                rules_version=self._ledger.federation.rules_version,
+                rules_version=self._ledger.view.state.version.rules_version,
                 view_digest=digest,
                 claim_until_ms=claim_until(turn.now_ms, self._rules, may_ask=offer.terms.may_ask),
             ),

@@ -214,7 +214,7 @@ class Brain:
         drift_ms = self._drift()
         by_ms = drift_ms - self._drift_ms
         self._drift_ms = drift_ms
-        limit_ms = max(50, self.node.federation.rules.clock_error_ms // 4)
+        limit_ms = max(50, self.node.ledger.rules.clock_error_ms // 4)
         return by_ms if abs(by_ms) > limit_ms else 0
 
     # Effects

@@ -175,7 +175,7 @@ class Doorkeeper:
             raise StateError(
                 "template-unknown", error.what, where=error.where, remedy=error.remedy
             ) from error
-        rules = self._node.federation.rules
+        rules = self._node.ledger.rules
         offer = template.offer(min_balance=rules.min_balance, until_ms=request.until_ms or 0)
         if request.nodes is None:
             return offer
@@ -232,11 +232,11 @@ class Doorkeeper:
             started_ms=self._brain.started_ms,
             federation=self._federation,
             federation_id=node.federation.id.hex(),
-            rules_version=node.federation.rules_version,
+            rules_version=node.ledger.view.state.version.rules_version,
             epoch=node.me.epoch,
             seq_num=None if head is None else head.seq_num,
             round=node.rounds.last,
-            round_ms=node.federation.rules.round_ms,
+            round_ms=node.ledger.rules.round_ms,
             view_digest=None if digest is None else digest.hex(),
             frontier=views.heads(node),
             members=len(node.federation.credit_lines),

@@ -122,7 +122,7 @@ def offer(node: Node, entry: OfferEntry, now_ms: int) -> OfferView:
     taken = [job.job for c in held if (job := node.ledger.live.job_of(c.claim_id)) is not None]
     total = capacity_of(terms, entry.nodes)
     heard = heard_ms(node, entry.host)
-    fresh = heard is not None and now_ms - heard < node.federation.rules.offer_lease_ms
+    fresh = heard is not None and now_ms - heard < node.ledger.rules.offer_lease_ms
     free_cores = total.cores - sum(j.nodes * j.cores_per_node for j in taken)
     return OfferView(
         offer_id=str(entry.offer_id),
@@ -291,7 +291,7 @@ def balances(node: Node) -> list[BalanceView]:
     cut_ms = node.ledger.view.cut_ms
     amounts = _amounts(node)
     found = []
-    for centre in sorted(node.federation.credit_lines):
+    for centre in state.version.known:
         standing = state.standing(centre, cut_ms)
         found.append(
             BalanceView(
@@ -313,7 +313,7 @@ def _amounts(node: Node) -> dict[CentreName, list[AmountView]]:
         totals[centre, resource] = [delivered, offered, consumed]
     found: dict[CentreName, list[AmountView]] = {}
     for (centre, resource), (delivered, offered, consumed) in sorted(totals.items()):
-        unit = node.federation.rules.resource_class(resource)
+        unit = node.ledger.rules.resource_class(resource)
         found.setdefault(centre, []).append(
             AmountView(
                 resource_class=resource,

@@ -221,8 +221,10 @@ def used_by_definition(state: State, cut_ms: int) -> dict[tuple[CentreName, int]
         ended = entry.host_side.ended
         deadline_ms = hlc_ms(ended) + RULES.receipt_deadline_ms
         amount = min(end.core_s, job.job.nodes * job.job.cores_per_node * job.job.walltime_s)
-        settlement = entry.settlement
-        if settlement and ended < entry.settled and hlc_ms(entry.settled) <= deadline_ms:
+        settlement, dispute = entry.settlement, entry.dispute
+        if dispute and ended < entry.disputed and hlc_ms(entry.disputed) <= deadline_ms:
+            amount = min(amount, dispute.core_s)
+        elif settlement and ended < entry.settled and hlc_ms(entry.settled) <= deadline_ms:
             amount = min(amount, settlement.core_s)
         elif cut_ms < deadline_ms:
             continue
