@@ -15,13 +15,14 @@ never happens. So a rule about the order of effects that is broken shows as a lo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pfed.core.ids import CentreName, FederationId, Head, JobId, PublicKey, parse_position
+from p2pfed.core.charter import Card, Charter, draft_charter, sign_charter
+from p2pfed.core.ids import CentreName, Head, JobId, PublicKey, parse_position
 from p2pfed.core.keys import VerifyKeys, key_id
 from p2pfed.core.records import Job, Offer
 from p2pfed.core.rules import Rules
@@ -61,8 +62,10 @@ from p2pfed.node.recovery import Memory
 from p2pfed.simulate.batch import Batch
 from p2pfed.simulate.checks import Checks
 from p2pfed.simulate.network import Network
-from p2pfed.simulate.scene import Centre, Faults, Scene
+from p2pfed.simulate.scene import START_MS, Centre, Faults, Scene
 from p2pfed.simulate.transfers import Transfers
+
+_CREDIT_LINE: Final = 100_000
 
 
 class World(Scene):
@@ -85,17 +88,29 @@ class World(Scene):
         names = [CentreName(f"c{i:03d}") for i in range(centres)]
         for name in names:
             self.centres[name] = self._make_centre(name)
+        self.charter = self._found(rules)
         self.federation = Federation(
-            id=FederationId(hashlib.sha256(b"simulated").digest()),
+            id=self.charter.federation_id,
             keys=VerifyKeys((name, self.centres[name].public_key) for name in names),
             rules=rules,
             rules_version=1,
-            credit_lines=dict.fromkeys(names, 100_000),
+            credit_lines=dict.fromkeys(names, _CREDIT_LINE),
             addresses={name: f"{name}:1" for name in names},
         )
         self.checks = Checks(self, self.federation)
         for name in names:
             self.boot(name)
+
+    def _found(self, rules: Rules) -> Charter:
+        """The charter that all centres signed, so that their ledger can be audited as any other."""
+        cards = [
+            Card(name=name, public_key=c.public_key, address=f"{name}:1", credit_line=_CREDIT_LINE)
+            for name, c in self.centres.items()
+        ]
+        charter = draft_charter(cards, rules, "simulated", START_MS)
+        for name, centre in self.centres.items():
+            charter = sign_charter(charter, name, centre.key)
+        return charter
 
     def _make_centre(self, name: CentreName) -> Centre:
         key = Ed25519PrivateKey.from_private_bytes(self.rng.randbytes(32))
