@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from p2pfed.core.accounting import balance
 from p2pfed.core.audit.conduct import Conduct
-from p2pfed.core.audit.course import Course, Samples
+from p2pfed.core.audit.course import Course, Samples, Told
 from p2pfed.core.audit.findings import Findings, Focus
 from p2pfed.core.audit.intake import Intake, open_entry
 from p2pfed.core.audit.justify import Justifier
@@ -165,14 +165,14 @@ class _Audit:
         if self._at_ms is None or block.time <= hlc_cut(self._at_ms):
             self._course.take(block)
 
-    def _watch(self, block: Block, inert: list[tuple[Position, str]]) -> None:
+    def _watch(self, block: Block, told: Told, inert: list[tuple[Position, str]]) -> None:
         """Every block that the common state has folded is looked at from all sides."""
         for position, reason in inert:
             self._inert += 1
             self._findings.warning("record-inert", str(position), reason, block.feed.centre)
-        self._conduct.judge(block, inert)
-        self._usage.watch(block, inert)
-        self._patterns.watch(block, inert)
+        self._conduct.judge(block, told)
+        self._usage.watch(block, told)
+        self._patterns.watch(block, told)
         if self._story is not None:
             self._story.watch(block, inert)
 

@@ -12,14 +12,15 @@ must not be later with that error granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
+from p2pfed.core.audit.course import Told
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.audit.knowledge import Knowledge
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
-from p2pfed.core.ids import ClaimId, FeedKey, JobId, OfferId, Position
+from p2pfed.core.ids import ClaimId, JobId, OfferId, Position
 from p2pfed.core.lifecycle import (
     HOLDS_CAPACITY,
     ClaimState,
@@ -38,7 +39,6 @@ from p2pfed.core.records import (
     Dispute,
     End,
     Handover,
-    Inert,
     Lost,
     Receipt,
     Record,
@@ -65,10 +65,14 @@ class Conduct:
         self._registers = state.registers
         self._rules = rules
         self._findings = findings
+        # The same tables by another type, so that what a record names is looked up as it stands.
+        self._claims = cast(dict[Position, ClaimEntry], state.registers.claims)
+        self._jobs = cast(dict[Position, JobEntry], state.registers.jobs)
         self._knowledge = Knowledge()
+        self._known: Mapping[tuple[str, int], int] = {}
         self._spoken: dict[tuple[ClaimId, str], Position] = {}
         self._held: dict[OfferId, _Held] = {}
-        self._judges: dict[type[Record | Inert], Callable[[Any, Position, int], None]] = {
+        self._judges: dict[type[Record], Callable[[Any, Position, int], None]] = {
             Claim: self._claim,
             Accept: self._accept,
             Close: self._free,
@@ -81,17 +85,14 @@ class Conduct:
             Dispute: self._settlement,
         }
 
-    def judge(self, block: Block, inert: list[tuple[Position, str]]) -> None:
-        """Judges the records of a block that was just folded; those that are inert are not."""
+    def judge(self, block: Block, told: Told) -> None:
+        """Judges the records of a block that was just folded, those that count."""
         self._knowledge.note(block)
-        skipped = {position for position, _ in inert}
+        self._known = self._knowledge.of(block.feed)
         now_ms, judges = hlc_ms(block.time), self._judges
-        for index, record in enumerate(block.records):
+        for position, record in told:
             judge = judges.get(type(record))
-            if judge is None:
-                continue
-            position = block.position(index)
-            if position not in skipped:
+            if judge is not None:
                 judge(record, position, now_ms)
 
     def _name(self, code: str, position: Position, now_ms: int, text: str, job: JobId) -> None:
@@ -101,15 +102,15 @@ class Conduct:
 
     def _parts(self, claim_id: Position) -> tuple[ClaimEntry, Claim, JobEntry] | None:
         """The claim's entry, the claim, its job; None if the registers hold no such claim."""
-        entry = self._registers.claims.get(ClaimId(claim_id))
+        entry = self._claims.get(claim_id)
         if entry is None or entry.claim is None:
             return None
-        job = self._registers.jobs.get(JobId(entry.claim.job_id))
+        job = self._jobs.get(entry.claim.job_id)
         return None if job is None else (entry, entry.claim, job)
 
-    def _knew(self, author: Position, spoken: Position | None) -> bool:
-        feed = FeedKey(author.centre, author.epoch)
-        return spoken is not None and self._knowledge.knows(feed, spoken)
+    def _knew(self, spoken: Position | None) -> bool:
+        """Whether the author of the block under judgement had the block of that record."""
+        return spoken is not None and self._known.get(spoken[:2], -1) >= spoken[2]
 
     # The home claims, hands over, gives up
 
@@ -123,7 +124,7 @@ class Conduct:
         if bound:
             text = f"{job.job_id} is bound to claim {bound[0]}, which is not over"
             self._name("claim-job-bound", position, now_ms, text, job.job_id)
-        if offer is None or not self._knew(position, claim.offer_id):
+        if offer is None or not self._knew(claim.offer_id):
             text = f"{claim.offer_id} is not an offer that its home had acked"
             self._name("claim-offer-unknown", position, now_ms, text, job.job_id)
             return
@@ -141,7 +142,7 @@ class Conduct:
             return
         entry, claim, job = parts
         claim_id = entry.claim_id
-        if not self._knew(position, self._spoken.get((claim_id, "accept"))):
+        if not self._knew(self._spoken.get((claim_id, "accept"))):
             text = f"its home had acked no accept of claim {claim_id}"
             self._name("handover-not-accepted", position, now_ms, text, job.job_id)
         else:
@@ -187,7 +188,7 @@ class Conduct:
             return
         entry, claim, job = parts
         self._spoken[entry.claim_id, "accept"] = position
-        if not self._knew(position, entry.claim_id):
+        if not self._knew(entry.claim_id):
             self._name_unknown(record.claim_id, position, now_ms)
         if now_ms >= claim.claim_until_ms:
             text = f"claim {entry.claim_id} was over"
@@ -205,14 +206,14 @@ class Conduct:
     ) -> None:
         """What a host holds by its own word must fit what it offers at that time."""
         held = self._held.setdefault(offer.offer_id, _Held())
-        before = held.total
+        before, need = held.total, amount_of(job.job)
         if entry.state in HOLDS_CAPACITY:
-            held.add(entry.claim_id, amount_of(job.job))
+            held.add(entry.claim_id, need)
         total = capacity_of(offer.terms, offer.nodes)
         if offer.closed:
             text = f"offer {offer.offer_id} is closed"
             self._name("accept-offer-closed", position, now_ms, text, job.job_id)
-        elif not covers(_less(total, before), amount_of(job.job)):
+        elif not covers(_less(total, before), need):
             text = (
                 f"offer {offer.offer_id} has {total.cores} cores, {total.gpus} GPUs, "
                 f"{total.memory_mib} MiB, of which {before.cores}, {before.gpus}, "
@@ -226,7 +227,7 @@ class Conduct:
             self._name_unknown(record.claim_id, position, now_ms)
             return
         entry, _, job = parts
-        if not self._knew(position, entry.handover):
+        if not self._knew(entry.handover):
             text = f"its host had acked no handover of claim {entry.claim_id}"
             self._name("start-without-lease", position, now_ms, text, job.job_id)
             return
@@ -294,7 +295,7 @@ class Conduct:
         end = entry.host_side.end
         ended = self._spoken.pop((entry.claim_id, "end"), None)
         self._spoken.pop((entry.claim_id, "accept"), None)
-        if end is None or not self._knew(position, ended):
+        if end is None or not self._knew(ended):
             text = f"its home had acked no end of claim {entry.claim_id}"
             self._name("settlement-early", position, now_ms, text, job.job_id)
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from p2pfed.core.accounting import Standing, balance
 from p2pfed.core.audit.justify import Justifier, stale_ms
@@ -19,6 +19,7 @@ from p2pfed.core.audit.knowledge import Knowledge, Known
 from p2pfed.core.audit.views import Library, Views
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, Position
+from p2pfed.core.records import Record
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import DAY_MS, day_of, hlc_cut, hlc_ms
@@ -30,8 +31,10 @@ WAITING_BLOCKS_MAX: Final = 4096
 SAMPLES: Final = 150
 """Times at which accounts are read, about."""
 
-Watch = Callable[[Block, list[tuple[Position, str]]], None]
-"""Is told of a folded block and of its inert records, with the reasons."""
+Told = list[tuple[Position, Record]]
+"""Records that count, and where they stand."""
+Watch = Callable[[Block, Told, list[tuple[Position, str]]], None]
+"""Is told of a folded block: the records that count, and those that are inert, with the reason."""
 
 
 class AccountLine(NamedTuple):
@@ -150,9 +153,17 @@ class Course:
             block = waiting.popleft()
             inert = self.state.fold(block)
             self._folded[block.feed] = block.seq_num
-            self._watch(block, inert)
+            self._watch(block, _counting(block, inert), inert)
 
     def _lines(self, at_ms: int) -> Iterator[AccountLine]:
         for centre in self.state.members:
             standing = self.state.standing(centre, at_ms)
             yield AccountLine(at_ms, centre, standing, balance(standing))
+
+
+def _counting(block: Block, inert: list[tuple[Position, str]]) -> Told:
+    told = cast(Told, list(zip(block.positions(), block.records, strict=True)))
+    if not inert:
+        return told
+    skipped = {position for position, _ in inert}
+    return [(position, record) for position, record in told if position not in skipped]

@@ -8,10 +8,11 @@ whether an author spoke from something that it had known before.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import FeedKey, Frontier, Head, Position
+from p2pfed.core.ids import FeedKey, Frontier, Head
 from p2pfed.core.replica import Replica
 
 STEPS_KEPT: Final = 8
@@ -42,10 +43,9 @@ class Knowledge:
             known[other] = max(head.seq_num, step[other])
         self._steps[feed].append(step)
 
-    def knows(self, author: FeedKey, position: Position) -> bool:
-        """Whether the author had, by its newest block, the block that this record stands in."""
-        seq_num = self._known.get(author, {}).get(FeedKey(position.centre, position.epoch), -1)
-        return seq_num >= position.seq_num
+    def of(self, author: FeedKey) -> Mapping[tuple[str, int], int]:
+        """What the author knew at its newest block, by (centre, epoch); goes on changing."""
+        return cast(Mapping[tuple[str, int], int], self._known.get(author, {}))
 
     def at(self, author: FeedKey) -> Known:
         """What the author knew at its newest block, its own block included."""

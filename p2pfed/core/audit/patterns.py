@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from p2pfed.core.audit.course import Told
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
@@ -57,15 +58,13 @@ class Patterns:
         self._jobs: Counter[CentreName] = Counter()
         self._demoted: Counter[CentreName] = Counter()
 
-    def watch(self, block: Block, inert: list[tuple[Position, str]]) -> None:
+    def watch(self, block: Block, told: Told) -> None:
         """Counts what a block that was just folded holds."""
         centre, now_ms = block.feed.centre, hlc_ms(block.time)
         self._hear(block, now_ms)
-        skipped = {position for position, _ in inert}
-        for index, record in enumerate(block.records):
-            kind = type(record)
-            if kind in _COUNTED and not (skipped and block.position(index) in skipped):
-                self._count(block.position(index), record, centre, now_ms)
+        for position, record in told:
+            if type(record) in _COUNTED:
+                self._count(position, record, centre, now_ms)
 
     def _hear(self, block: Block, now_ms: int) -> None:
         """Notes how soon after a block of another centre this one acks it."""

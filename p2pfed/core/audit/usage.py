@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from p2pfed.core.audit.course import Told
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
@@ -71,45 +72,39 @@ class UsageBook:
         self._open: dict[ClaimId, _Open] = {}
         self.trades: dict[Trade, Sums] = {}
 
-    def watch(self, block: Block, inert: list[tuple[Position, str]]) -> None:
+    def watch(self, block: Block, told: Told) -> None:
         """Reads the usage records and settlements of a block that was just folded."""
-        skipped = {position for position, _ in inert}
-        for index, record in enumerate(block.records):
+        now_ms = hlc_ms(block.time)
+        for position, record in told:
             kind = type(record)
             if kind is End:
-                self._ended(block, index, skipped)
-            elif kind in (Receipt, Dispute):
-                self._settled(block, index, skipped)
+                self._ended(position, cast(End, record), now_ms)
+            elif kind is Receipt or kind is Dispute:
+                self._settled(cast("Receipt | Dispute", record), now_ms)
 
-    def _ended(self, block: Block, index: int, skipped: set[Position]) -> None:
-        end, position = block.records[index], block.position(index)
-        entry = self._registers.claims.get(ClaimId(end.claim_id)) if type(end) is End else None
-        if type(end) is not End or position in skipped or entry is None or entry.claim is None:
+    def _ended(self, position: Position, end: End, now_ms: int) -> None:
+        entry = self._registers.claims.get(ClaimId(end.claim_id))
+        if entry is None or entry.claim is None:
             return
-        deadline_ms = hlc_ms(block.time) + self._rules.receipt_deadline_ms
+        deadline_ms = now_ms + self._rules.receipt_deadline_ms
         job_id = JobId(entry.claim.job_id)
-        found = _Open(end, position, block.feed.centre, job_id, deadline_ms)
+        found = _Open(end, position, position.centre, job_id, deadline_ms)
         if entry.settlement is not None:
             # Settled before it was stated: counts as never settled, conduct names it.
             self._count(entry.claim_id, found, Standing.OVERDUE)
         else:
             self._open[entry.claim_id] = found
 
-    def _settled(self, block: Block, index: int, skipped: set[Position]) -> None:
-        record = block.records[index]
-        if type(record) not in (Receipt, Dispute) or block.position(index) in skipped:
-            return
-        claim_id = ClaimId(record.claim_id)  # type: ignore[union-attr]  # checked above
+    def _settled(self, record: Receipt | Dispute, now_ms: int) -> None:
+        claim_id = ClaimId(record.claim_id)
         found = self._open.pop(claim_id, None)
         if found is None:
             return
-        now_ms = hlc_ms(block.time)
         if now_ms > found.deadline_ms:
             text = f"its home answered {now_ms - found.deadline_ms} ms after the deadline"
             self._name("usage-overdue", claim_id, found, text, now_ms)
             self._count(claim_id, found, Standing.OVERDUE)
-            return
-        if type(record) is Dispute:
+        elif isinstance(record, Dispute):
             text = f"{record.core_s} of {found.end.core_s} core-seconds: {record.reason}"
             self._name("usage-disputed", claim_id, found, text, now_ms)
             self._count(claim_id, found, Standing.DISPUTED)
