@@ -20,7 +20,9 @@ from p2pfed.store.files import disk_errors, make_folder, write_durable
 from p2pfed.store.keyfile import generate_key
 
 _WILDCARDS = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 - refused, not bound
-_DAY_S = 86_400
+_CREDIT_S = 21_600
+"""So many seconds of all that it has: more invites to take without giving, see
+docs/explanation/experiments.md."""
 
 
 @click.command()
@@ -39,7 +41,9 @@ _DAY_S = 86_400
     help="Memory of each node in MiB.  [memory of this machine]",
 )
 @click.option(
-    "--credit-line", type=click.IntRange(1), help="Points of credit.  [a day of all its capacity]"
+    "--credit-line",
+    type=click.IntRange(1),
+    help="Points of credit.  [a quarter of a day of all it has]",
 )
 @click.option(
     "--passphrase-file",
@@ -125,8 +129,8 @@ def _memory_mib() -> int:
 
 
 def _credit_line(executor: ExecutorConfig) -> int:
-    """The points that a day of everything is worth under the default rules."""
-    cores = executor.nodes * executor.cores_per_node * _DAY_S
-    gpus = executor.nodes * executor.gpus_per_node * _DAY_S
+    """The points that a quarter of a day of everything is worth under the default rules."""
+    cores = executor.nodes * executor.cores_per_node * _CREDIT_S
+    gpus = executor.nodes * executor.gpus_per_node * _CREDIT_S
     amounts = {"core": cores, "gpu": gpus}
     return max(1, sum(c.points(amounts[c.unit]) for c in Rules().resource_classes))

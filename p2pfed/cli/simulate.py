@@ -63,6 +63,12 @@ _PATH = click.Path(path_type=Path)
     help="Jobs before this are not counted.  [a week, or a tenth of the traces if less]",
 )
 @click.option("--rules", type=_PATH, help="Rules of the federation (rules.toml).")
+@click.option(
+    "--credit-days",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Credit line of each centre, in days of its machine.  [0.25]",
+)
 @click.option("--delay", default="200ms", metavar="TIME", help="Of a message.  [200ms]")
 @click.option("--share", multiple=True, metavar="[CENTRE=]PART", help="Part for guests.  [1]")
 @click.option(
@@ -83,6 +89,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--long-share", multiple=True, metavar="[CENTRE=]PART", help="Part for long guests.  [0.5]"
 )
+@click.option("--all-idle", is_flag=True, help="Guests may stay beyond EASY's shadow.")
 @click.option("--preemptible", is_flag=True, help="Guests give way to local jobs at once.")
 @click.option("--checkpoint", is_flag=True, help="Guests that give way lose no work.")
 @click.option(

@@ -58,6 +58,8 @@ class Words:
     after_wait: tuple[str, ...] = ()
     long_guests: tuple[str, ...] = ()
     long_share: tuple[str, ...] = ()
+    all_idle: bool = False
+    credit_days: float | None = None
     preemptible: bool = False
     checkpoint: bool = False
     free_riders: tuple[str, ...] = ()
@@ -171,6 +173,7 @@ def _offsets(words: Iterable[str], names: Sequence[str]) -> dict[str, int]:
 
 def _federation(words: Words, names: Sequence[str]) -> FederationOptions:
     general = PREEMPTIBLE if words.preemptible else CentrePolicy()
+    general = dataclasses.replace(general, to_shadow=not words.all_idle)
     own: dict[str, dict[str, object]] = {name: {} for name in names}
     for attribute, found in _policy_words(words, names):
         for centre, value in found.items():
@@ -188,13 +191,16 @@ def _federation(words: Words, names: Sequence[str]) -> FederationOptions:
         for name, values in own.items()
         if values
     }
-    return FederationOptions(
+    options = FederationOptions(
         policy=general,
         policies=policies,
         rules=read_rules(words.rules),
         delay_ms=milliseconds(words.delay),
         checkpoints=words.checkpoint,
     )
+    if words.credit_days is None:
+        return options
+    return dataclasses.replace(options, credit_days=words.credit_days)
 
 
 def _policy_words(

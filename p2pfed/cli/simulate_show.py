@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from p2pfed.cli.tables import console, print_table
 from p2pfed.draw.svg import HOUR_S, duration
 from p2pfed.simulate.report.model import WORLDS, Figures, Report
-from p2pfed.simulate.report.wording import losers_of, percent, verdict
+from p2pfed.simulate.report.wording import fairness_words, losers_of, percent, verdict
 
 _LINE_EVERY_S: Final = 30.0
 
@@ -69,11 +69,14 @@ def _lines(total: float, what: str) -> Callable[[float], None]:
 def print_report(report: Report, html: Path | None) -> None:
     """The summary of one replay, for people."""
     click.echo(report.title)
+    for name, counts in report.traces.items():
+        click.echo(f"  {name}: {counts}")
     rows = [(c.centre, c.worlds, str(c.processors)) for c in report.centres]
     rows.append(("all", report.worlds, str(sum(c.processors for c in report.centres))))
     _print_waits(rows)
     _print_use(rows)
     _print_accounts(report)
+    _print_fairness(report)
     click.echo(verdict(report))
     if report.way_wait_ppm is not None and report.way_slowdown_ppm is not None:
         click.echo(
@@ -144,6 +147,25 @@ def _print_accounts(report: Report) -> None:
         ),
         empty="no centres",
     )  # fmt: skip
+
+
+def _print_fairness(report: Report) -> None:
+    print_table(
+        ("CENTRE", "SATISFACTION ALONE>", "FEDERATED>", "IDEAL>", "DID FOR OTHERS core-h>",
+         "OTHERS DID core-h>", "RETURN>"),
+        (
+            (
+                centre.centre,
+                *(percent(f.satisfaction_ppm) for f in _by_world(centre.worlds)),
+                centre.hosted_s // HOUR_S,
+                centre.exported_s // HOUR_S,
+                _way(centre.return_ppm),
+            )
+            for centre in report.centres
+        ),
+        empty="no centres",
+    )  # fmt: skip
+    click.echo(fairness_words(report))
 
 
 def _by_world(worlds: Mapping[str, Figures]) -> list[Figures]:

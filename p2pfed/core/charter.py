@@ -43,7 +43,7 @@ class Card:
 
     Attributes:
         address: host:port where it listens for peers.
-        credit_line: points of debt that its balance is softened by; of the order of one day of its
+        credit_line: points of debt that its balance is softened by; of the order of hours of its
             machine.
     """
 

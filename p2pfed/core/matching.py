@@ -292,10 +292,10 @@ class _Round:
         """Places the job if an offer fits; else reserves for it if it can."""
         self._tried += 1
         index, shape = self._index, job.shape
-        mask = index.admitting(shape) & home.payable
+        need = amount_of(shape)
+        mask = index.admitting(shape, need, home.payable)
         if not mask:
             return False
-        need = amount_of(shape)
         ends_ms = end_ms(self._given.cut_ms, shape.walltime_s, self._rules)
         number = index.choose(shape, need, ends_ms, mask, job.job_id)
         if number is None:

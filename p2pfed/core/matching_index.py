@@ -188,12 +188,20 @@ class OfferIndex:
         """The offers that a home of this balance (ppm) may use."""
         return self._min_balance.at_least(-balance)
 
-    def admitting(self, shape: Shape) -> int:
-        """The offers whose terms the shape meets; balance and caps are looked at apart."""
+    def admitting(self, shape: Shape, need: Amount, payable: int) -> int:
+        """The offers in `payable` whose terms the shape meets; caps are looked at apart.
+
+        0 also if none of them has `need` free or could keep a place for it: then a job of this
+        shape gets nothing.
+        """
         conditions = shape[:2] + shape[7:]
         mask = self._conditions.get(conditions)
         if mask is None:
             mask = self._conditions[conditions] = self._meeting(shape)
+        mask &= payable
+        free = self._cores.at_least(need[1]) & self._memory.at_least(need[3])
+        if not mask & (free | self._reservable):
+            return 0
         return (
             mask
             & self._width.at_least(shape.nodes)
@@ -269,7 +277,7 @@ class OfferIndex:
                 (books[n].gpus, books[n].cores, books[n].memory_mib, n) for n in bits_of(mask)
             )
         else:
-            candidates = _from(ordered, bisect_left(ordered, (gpus, cores, memory_mib, -1)))
+            candidates = ordered[bisect_left(ordered, (gpus, cores, memory_mib, -1)) :]
         best: tuple[int, int, int, int] | None = None
         equals: list[int] = []
         bits = self._bits
@@ -382,10 +390,3 @@ class OfferIndex:
 def _mark(masks: dict[str, int], names: Iterable[str], bit: int) -> None:
     for name in names:
         masks[name] = masks.get(name, 0) | bit
-
-
-def _from(
-    ordered: list[tuple[int, int, int, int]], start: int
-) -> Iterator[tuple[int, int, int, int]]:
-    for index in range(start, len(ordered)):
-        yield ordered[index]

@@ -9,7 +9,7 @@ Two rules keep a centre from writing itself an advantage (design sections 3 and 
 - A class of work may have a greatest share of what a centre posts in a day. A job that exceeds it
   when it is posted counts as the next class down, for good, so the order of a home's jobs never
   moves. So that the first job of a day can have a class at all, the share is taken of what was
-  posted that day or of the centre's credit line (a day of its machine), whichever is more.
+  posted that day or of the centre's credit line (hours of its machine), whichever is more.
 
 Both are functions of the set of blocks: `Witnesses` takes the minimum over all acks, whatever order
 they come in, and `Shares` reads one feed in its own order.

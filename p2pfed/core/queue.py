@@ -10,9 +10,9 @@ jobs never changes: it is fixed by `(order, job id)` with
 from round to round, and a job costs one insertion and one removal in its life.
 
 Jobs of equal requirements are one `Shape`: they fit equally, so only the first of a shape, its
-*head*, has to be tried. The heads of one home whose requirements are alike within a factor of two
-(resource class, total cores, GPUs and memory, walltime) form a `Cell`: when nothing could take even
-the least that a cell may hold, all its shapes are passed over at once.
+*head*, has to be tried. The heads of one home whose requirements are alike (resource class; total
+cores and GPUs within a factor of two; memory and walltime within four) form a `Cell`: when nothing
+could take even the least that a cell may hold, all its shapes are passed over at once.
 docs/adr/0004-queue-by-home-cell-shape.md tells why this structure and what it costs.
 """
 
@@ -75,7 +75,7 @@ Key = tuple[int, JobId]
 
 
 class Corner(NamedTuple):
-    """The least that a shape of a cell may need: powers of two, or 0."""
+    """The least that a shape of a cell may need: powers of two, or of four."""
 
     resource_class: str
     cores: int
@@ -85,7 +85,7 @@ class Corner(NamedTuple):
 
 
 class Cell:
-    """The heads of a home's shapes that need at least `corner` and less than twice as much."""
+    """The heads of a home's shapes that need at least `corner`, and little more."""
 
     __slots__ = ("corner", "heads")
 
@@ -106,6 +106,10 @@ def _power_below(value: int) -> int:
     return 1 << value.bit_length() - 1 if value else 0
 
 
+def _power_of_four_below(value: int) -> int:
+    return 1 << (value.bit_length() - 1 & ~1) if value else 0
+
+
 def corner_of(shape: Shape) -> Corner:
     """The corner of the cell that the shape belongs to."""
     nodes = shape.nodes
@@ -113,8 +117,8 @@ def corner_of(shape: Shape) -> Corner:
         shape.resource_class,
         _power_below(nodes * shape.cores_per_node),
         _power_below(nodes * shape.gpus_per_node),
-        _power_below(nodes * shape.memory_mib_per_node),
-        _power_below(shape.walltime_s),
+        _power_of_four_below(nodes * shape.memory_mib_per_node),
+        _power_of_four_below(shape.walltime_s),
     )
 
 

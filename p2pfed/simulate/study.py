@@ -110,7 +110,8 @@ def describe(study: Study) -> dict[str, object]:
     defaults = Rules().to_mapping()
     found: dict[str, object] = {
         "traces": {
-            trace.name: f"{len(trace.jobs)} jobs, {trace.procs} processors, {trace.skipped} skipped"
+            trace.name: f"{len(trace.jobs):,} jobs, {trace.procs:,} processors"
+            f"{f', {trace.skipped:,} lines left out' if trace.skipped else ''}"
             for trace in study.traces
         },
         "only": list(study.only),
@@ -163,6 +164,7 @@ _POLICY: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "long-guests": ("long_s", _count),
     "long-share": ("long_share", float),
     "preemptible": ("preemptible", _flag),
+    "all-idle": ("to_shadow", lambda text: not _flag(text)),
 }
 _FEDERATION: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "delay": ("delay_ms", _count),

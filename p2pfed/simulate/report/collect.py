@@ -24,6 +24,7 @@ from p2pfed.simulate.workload.metrics import (
     SIZE_CLASSES,
     Summary,
     counted,
+    fairness,
     quantile,
     size_classes,
     span_s,
@@ -56,6 +57,9 @@ def make_report(
         for part in size_classes(outcomes["isolated"], outcomes["federated"], warmup_s)
         if part.worse
     }
+    centres = tuple(
+        _centre(outcomes, centre, warmup_s, worse) for centre in range(len(workload.centres))
+    )
     return Report(
         title=title,
         options=options,
@@ -64,11 +68,13 @@ def make_report(
         worlds={world: _figures(summary) for world, summary in whole.items()},
         way_wait_ppm=_way_ppm(*(whole[world].mean_wait_s for world in WORLDS)),
         way_slowdown_ppm=_way_ppm(*(whole[world].slowdown for world in WORLDS)),
+        fairness_ppm={
+            world: _ppm(fairness([c.worlds[world].satisfaction_ppm / 1_000_000 for c in centres]))
+            for world in WORLDS
+        },
         wasted_ppm=_ppm(whole["federated"].wasted),
         flows=_flows(outcomes["federated"]),
-        centres=tuple(
-            _centre(outcomes, centre, warmup_s, worse) for centre in range(len(workload.centres))
-        ),
+        centres=centres,
     )
 
 
@@ -90,6 +96,11 @@ def _centre(
         classes=tuple(_classes(outcomes, centre, own, worse)),
         exported=found.exported,
         hosted=found.hosted,
+        exported_s=found.exported_core_s,
+        hosted_s=found.hosted_core_s,
+        return_ppm=_ppm(found.exported_core_s / found.hosted_core_s)
+        if found.hosted_core_s
+        else None,
         delayed=found.delayed,
         delayed_mean_s=round(found.delay_mean_s, 3),
         delayed_max_s=found.delay_max_s,
@@ -116,6 +127,7 @@ def _figures(summary: Summary) -> Figures:
         wait_median_s=summary.median_wait_s,
         wait_p95_s=summary.p95_wait_s,
         slowdown_mean=round(summary.slowdown, 3),
+        satisfaction_ppm=_ppm(summary.satisfaction),
         utilisation_ppm=_ppm(summary.utilisation),
     )
 

@@ -30,6 +30,7 @@ class Figures:
         wait_mean_s, wait_median_s, wait_p95_s: time from submission to end in which a job did no
             lasting work.
         slowdown_mean: bounded slowdown, run times below 10 s counted as 10 s (Feitelson et al.).
+        satisfaction_ppm: mean of its inverse: 1 000 000 if no job waited.
         utilisation_ppm: used processor time over all there was, between the warm-up's end and the
             last submission.
     """
@@ -39,6 +40,7 @@ class Figures:
     wait_median_s: float
     wait_p95_s: float
     slowdown_mean: float
+    satisfaction_ppm: int
     utilisation_ppm: int
 
 
@@ -107,6 +109,8 @@ class CentreReport:
         worlds: its own jobs, by world.
         classes: its own jobs by size.
         exported: its jobs that ran elsewhere; hosted: others' jobs that ran here.
+        exported_s, hosted_s: the processor-seconds of these jobs' last runs.
+        return_ppm: the one over the other: what it got for what it gave; None if it gave nothing.
         delayed: its own jobs that stood first in its queue and would have begun but for guests.
         delayed_mean_s, delayed_max_s: for how long, over those jobs.
         preempted: runs of its jobs that other centres cut short.
@@ -123,6 +127,9 @@ class CentreReport:
     classes: tuple[SizeClass, ...]
     exported: int
     hosted: int
+    exported_s: int
+    hosted_s: int
+    return_ppm: int | None
     delayed: int
     delayed_mean_s: float
     delayed_max_s: float
@@ -145,6 +152,7 @@ class Report:
         worlds: the jobs of all centres, by world.
         way_wait_ppm, way_slowdown_ppm: how much of the way from isolated to ideal the federation
             goes; None if both are equal. More than 1 000 000 where it beats one common queue.
+        fairness_ppm: by world, how alike the centres' users are satisfied: Jain's index.
         wasted_ppm: processor time lost to preemption, of all there was.
         flows: processor-seconds by home and host.
         centres: in the order given.
@@ -157,9 +165,16 @@ class Report:
     worlds: Mapping[str, Figures]
     way_wait_ppm: int | None
     way_slowdown_ppm: int | None
+    fairness_ppm: Mapping[str, int]
     wasted_ppm: int
     flows: Mapping[str, Mapping[str, int]]
     centres: tuple[CentreReport, ...]
+
+    @property
+    def traces(self) -> Mapping[str, str]:
+        """What was read of each centre, in words: jobs, processors, what was left out."""
+        found = self.options.get("traces", {})
+        return found if isinstance(found, dict) else {}
 
     def to_json(self) -> dict[str, object]:
         """The document that `p2pfed simulate --json` prints."""

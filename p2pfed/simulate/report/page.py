@@ -21,15 +21,19 @@ from p2pfed.simulate.report.plots import (
     draw_utilisation,
     draw_waits,
 )
-from p2pfed.simulate.report.wording import losers_of, percent, verdict
+from p2pfed.simulate.report.plots_fairness import draw_fairness
+from p2pfed.simulate.report.wording import (
+    SIZE_NAMES,
+    fairness_words,
+    losers_of,
+    percent,
+    verdict,
+)
 
 _USE: Final = """<p>Guests run on processors that stood idle. Where the rust line lies above the
 dark blue area, the centre's own jobs ran elsewhere at that time.</p>"""
-SIZE_NAMES: Final = {
-    "narrow": "up to 25 %",
-    "medium": "up to 50 %",
-    "wide": "over 50 %",
-}
+_FAIRNESS: Final = """A job's satisfaction is the part of its time, from submission to end, that it
+ran (runs below 10 s count as 10 s); a centre's is the mean over its jobs."""
 _DELAYS: Final = """<p>Jobs at the head of their own centre's queue that would have begun but for
 guests, and for how long:</p>"""
 _PRICE: Final = """<p>What users would notice, by size of job. Single jobs may begin later
@@ -54,6 +58,8 @@ def render_page(report: Report) -> str:
         figure(draw_utilisation(report), "utilisation"),
         figure(draw_queues(report), "queues"),
         "<h2>Give and take</h2>",
+        f"<p>{_FAIRNESS} {escape(fairness_words(report))}</p>",
+        figure(draw_fairness(report), "fairness"),
         figure(draw_balances(report), "balances"),
         figure(draw_flows(report), "flows"),
         _account_table(report),

@@ -216,7 +216,7 @@ def _strips(
         top = _HEAD + 50 + index * tall
         high, ticks = scales[centre.centre]
         panel = Panel(
-            x=Linear(0, max(1, report.length_s), left, _WIDTH - 10),
+            x=Linear(0, max(1, report.length_s), left, _WIDTH - 30),
             y=Linear(0, high, top + tall - 54, top),
             x_ticks=time_ticks(report.length_s),
             y_ticks=ticks,

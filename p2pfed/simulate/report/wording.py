@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from p2pfed.draw.svg import duration
 from p2pfed.simulate.report.model import CentreReport, Report
+
+SIZE_NAMES: Final = {
+    "narrow": "up to 25 %",
+    "medium": "up to 50 %",
+    "wide": "over 50 %",
+}
+"""The size classes of jobs, for people."""
 
 
 def percent(ppm: int) -> str:
@@ -12,7 +21,7 @@ def percent(ppm: int) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The answer in two sentences: what all users gain, and whether anybody's lose."""
+    """The answer: what all users gain, whether a centre's lose, and what jobs of which size."""
     alone = report.worlds["isolated"].wait_mean_s
     federated = report.worlds["federated"].wait_mean_s
     if report.worlds["isolated"].jobs == 0:
@@ -35,6 +44,15 @@ def verdict(report: Report) -> str:
     return f"{first} {_losers(report)}"
 
 
+def fairness_words(report: Report) -> str:
+    """How alike the centres' users are served, alone and federated."""
+    alone, federated = report.fairness_ppm["isolated"], report.fairness_ppm["federated"]
+    return (
+        f"Fairness between centres (Jain's index of their users' satisfaction): {percent(alone)}"
+        f" alone, {percent(federated)} federated."
+    )
+
+
 def losers_of(report: Report) -> tuple[CentreReport, ...]:
     """The centres whose own jobs wait longer federated than alone, on average."""
     return tuple(
@@ -50,6 +68,13 @@ def _losers(report: Report) -> str:
         f" {duration(c.worlds['isolated'].wait_mean_s)})"
         for c in losers_of(report)
     ]
+    worse = ", ".join(
+        f"{c.centre} ({SIZE_NAMES[part.name]} of its machine)"
+        for c in report.centres
+        for part in c.classes
+        if part.worse
+    )
+    tail = f" The longest waits would have grown for some jobs of {worse}." if worse else ""
     if not losers:
-        return "At no centre would its own users have waited longer."
-    return f"Users would have waited longer at {', '.join(losers)}."
+        return f"At no centre would its own users have waited longer on average.{tail}"
+    return f"Users would have waited longer at {', '.join(losers)}.{tail}"

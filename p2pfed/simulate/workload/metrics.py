@@ -8,6 +8,12 @@ The *bounded slowdown* of a job is `max(1, (end - submission) / max(run time, 10
 al., "Theory and practice in parallel job scheduling", JSSPP 1997), its run time being that at home.
 The *way* is `(isolated - federated) / (isolated - ideal)` of a mean: 0 is no gain, 1 what the ideal
 world gets; it can be more. Quantiles are by nearest rank: a value that occurred.
+
+The *satisfaction* of a centre's users is the mean of `1 / bounded slowdown` over its jobs: 1 if all
+of them ran at once, 0.5 if they waited for as long as they ran. Unlike a mean wait it is not ruled
+by the few that wait longest. *Fairness* between centres is Jain's index of their satisfactions
+(Jain, Chiu, Hawe, DEC-TR-301, 1984): 1 if all users are served alike, `1/n` if those of one centre
+get everything.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ class Summary:
         median_wait_s: median, and
         p95_wait_s: 95th percentile.
         slowdown: mean bounded slowdown.
+        satisfaction: mean of its inverse; 1 if there are no jobs.
         exported: counted jobs that ran at another centre.
         hosted: counted jobs of others that ran here (of all: the same as exported).
         hosted_core_s: their processor-seconds.
@@ -51,6 +58,7 @@ class Summary:
     median_wait_s: float
     p95_wait_s: float
     slowdown: float
+    satisfaction: float
     exported: int
     hosted: int
     hosted_core_s: int
@@ -98,6 +106,7 @@ def summarise(outcome: Outcome, centre: int | None = None, warmup_s: int = 0) ->
     workload = outcome.workload
     jobs = counted(outcome, centre, warmup_s)
     waits = sorted(wait_s(outcome, job) for job in jobs)
+    slowdowns = [bounded_slowdown(outcome, job) for job in jobs]
     away = [job for job in jobs if outcome.where[job] != workload.home[job]]
     everyone = jobs if centre is None else counted(outcome, None, warmup_s)
     guests = [
@@ -114,7 +123,8 @@ def summarise(outcome: Outcome, centre: int | None = None, warmup_s: int = 0) ->
         mean_wait_s=fmean(waits) if waits else 0.0,
         median_wait_s=quantile(waits, 0.5),
         p95_wait_s=quantile(waits, 0.95),
-        slowdown=fmean(bounded_slowdown(outcome, job) for job in jobs) if jobs else 0.0,
+        slowdown=fmean(slowdowns) if jobs else 0.0,
+        satisfaction=fmean(1 / slowdown for slowdown in slowdowns) if jobs else 1.0,
         exported=len(away),
         hosted=len(guests),
         hosted_core_s=sum(_core_s(outcome, job) for job in guests),
@@ -159,6 +169,12 @@ def _busy_core_s(outcome: Outcome, centre: int | None, warmup_s: int) -> float:
 def way(isolated: float, federated: float, ideal: float) -> float | None:
     """The share of the way from isolated to ideal; None if there is no way to go."""
     return (isolated - federated) / (isolated - ideal) if isolated > ideal else None
+
+
+def fairness(satisfactions: Sequence[float]) -> float:
+    """Jain's index of what centres get: `(sum x)^2 / (n sum x^2)`, 1/n to 1; 1 of nothing."""
+    squares = sum(value * value for value in satisfactions)
+    return sum(satisfactions) ** 2 / (len(satisfactions) * squares) if squares else 1.0
 
 
 def cut(isolated: float, federated: float) -> float | None:
@@ -258,53 +274,4 @@ def size_classes(
                     worse=after > before + slack_s,
                 )
             )
-    return found
-
-
-def utilisation_over_time(outcome: Outcome, centre: int | None, step_s: int) -> list[float]:
-    """The busy part of a machine (None: of all) in each step from time 0 to the last end."""
-    workload = outcome.workload
-    procs = sum(workload.procs) if centre is None else workload.procs[centre]
-    spans = [
-        (outcome.start_ms[job], outcome.end_ms[job], workload.width[job])
-        for job, where in enumerate(outcome.where)
-        if centre in (None, where)
-    ]
-    steps = _over_time(spans, max(outcome.end_ms, default=0), step_s)
-    return [step / procs for step in steps]
-
-
-def queue_over_time(outcome: Outcome, centre: int | None, step_s: int) -> list[float]:
-    """The mean number of waiting jobs of a home (None: of all) in each step, as above.
-
-    A job that was cut short counts as waiting till it started for the last time.
-    """
-    workload = outcome.workload
-    spans = [
-        (workload.submit_s[job] * 1_000, outcome.start_ms[job], 1)
-        for job, home in enumerate(workload.home)
-        if centre in (None, home)
-    ]
-    return _over_time(spans, max(outcome.end_ms, default=0), step_s)
-
-
-def _over_time(spans: list[tuple[int, int, int]], end_ms: int, step_s: int) -> list[float]:
-    """Per step, the mean over time of the weights of the spans that cover it."""
-    step_ms = step_s * 1_000
-    count = end_ms // step_ms + 1
-    inside = [0] * (count + 1)  # weight x ms of spans that begin or end in the step
-    whole = [0] * (count + 1)  # changes of the weight that covers a step from end to end
-    for begin, end, weight in spans:
-        first, last = begin // step_ms, end // step_ms
-        if first == last:
-            inside[first] += weight * (end - begin)
-            continue
-        inside[first] += weight * ((first + 1) * step_ms - begin)
-        inside[last] += weight * (end - last * step_ms)
-        whole[first + 1] += weight
-        whole[last] -= weight
-    found, covering = [], 0
-    for step in range(count):
-        covering += whole[step]
-        found.append((inside[step] + covering * step_ms) / step_ms)
     return found

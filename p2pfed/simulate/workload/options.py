@@ -90,8 +90,7 @@ class FederationOptions:
     Attributes:
         policy: of every centre that `policies` does not name.
         policies: by centre.
-        rules: the rules; `credit_line` is replaced by one day of a centre's machine if
-            `credit_days` is not None.
+        rules: the rules; `credit_line` is replaced if `credit_days` is not None.
         credit_days: credit line of each centre, in days of its machine.
         delay_ms: how long a message takes from one centre to another. From a claim to the start of
             its job four go back and forth: claim, accept, handover, payload.
@@ -102,7 +101,7 @@ class FederationOptions:
     policy: CentrePolicy = field(default_factory=CentrePolicy)
     policies: Mapping[str, CentrePolicy] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
-    credit_days: float | None = 1.0
+    credit_days: float | None = 0.25
     delay_ms: int = 200
     checkpoints: bool = False
     sample_s: int = 21_600

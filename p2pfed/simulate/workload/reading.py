@@ -9,12 +9,14 @@ from pathlib import Path
 
 from p2pfed.core.ids import CentreName
 from p2pfed.errors import InputError
-from p2pfed.simulate.workload.sacct import parse_sacct
+from p2pfed.simulate.workload.sacct import head_of, parse_sacct
 from p2pfed.simulate.workload.swf import parse_swf
 from p2pfed.simulate.workload.trace import Trace
 
 _TEXT_BYTES_MAX = 1 << 30
 """The largest trace that is read, unpacked; a small archive may unpack to anything."""
+_HEAD_CHARS = 8_192
+"""Of these it is told what a file holds."""
 
 
 def read_text(path: Path) -> str:
@@ -43,8 +45,8 @@ def read_trace(
 ) -> Trace:
     """The trace in a file: SWF (`.swf`, `.swf.gz`), or else what `sacct --parsable2` printed.
 
-    What the file holds decides, not its name: the first line of `sacct` names columns between
-    vertical bars, those of SWF are comments or numbers.
+    What the file holds decides, not its name: one of the first lines of `sacct` names columns,
+    those of SWF are comments or numbers.
 
     Args:
         path: the file.
@@ -56,7 +58,8 @@ def read_trace(
         InputError: see `parse_swf`, `parse_sacct` and `read_text`.
     """
     text = read_text(path)
-    first = text.lstrip().partition("\n")[0]
-    if "|" in first and not first.startswith(";"):
+    first = text[:_HEAD_CHARS].lstrip()
+    named = head_of(first.splitlines()) is not None or "|" in first.partition("\n")[0]
+    if named and not first.startswith(";"):
         return parse_sacct(text, name, procs=procs, zone=zone, where=str(path))
     return parse_swf(text, name, procs=procs, where=str(path))

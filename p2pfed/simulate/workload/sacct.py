@@ -5,32 +5,48 @@ Made on a login node by
     sacct --allusers --allocations --parsable2 --starttime 2026-01-01 --endtime 2026-04-01 \
         --format JobID,Submit,ElapsedRaw,TimelimitRaw,NCPUS,State > centre.sacct
 
-The first line names the columns; their order is free and others are ignored.
+A line names the columns; their order is free and others are ignored. What stands above it (a
+shell's greeting, a warning) is ignored, too, and so are further lines of names, as in files that
+were put together.
 
 | column | meaning |
 | --- | --- |
 | Submit | local time `2026-01-31T09:30:00`, or seconds since 1970 (`SLURM_TIME_FORMAT=%s`) |
 | Eligible | optional: when it could first have started; counts if later |
-| ElapsedRaw | seconds that it ran |
-| TimelimitRaw | minutes asked for; `UNLIMITED`, `Partition_Limit` or nothing: no limit |
-| NCPUS, AllocCPUS or ReqCPUS | processors |
-| JobID | optional: a job's steps (`12.batch`) are left out |
+| ElapsedRaw, Elapsed | how long it ran: seconds, or `[days-]hours:minutes:seconds` |
+| TimelimitRaw, Timelimit | asked for: minutes, or as above; `UNLIMITED`, `Partition_Limit` or |
+| | nothing: no limit |
+| NCPUS, AllocCPUS, ReqCPUS | processors |
+| JobID | optional: steps (`12.batch`) are left out; of lines of one job the last counts |
 | State | optional: `PENDING` and `RUNNING` jobs are left out, their run time is not known |
 
-A machine's size is in no such file, so it must be given.
+A few lines that can't be read are left out and counted; more than 1 % mean that the file is
+something else. A machine's size is in no such file, so it must be given.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
+from typing import Final
 
 from p2pfed.core.ids import CentreName
 from p2pfed.errors import InputError
-from p2pfed.simulate.workload.trace import WALLTIME_MAX_S, Trace, TraceJob, make_trace
+from p2pfed.simulate.workload.trace import DAY_S, WALLTIME_MAX_S, Trace, TraceJob, make_trace
 
-_PROCS_COLUMNS = ("NCPUS", "AllocCPUS", "ReqCPUS")
-_UNFINISHED = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "COMPLETING")
-_NO_TIME = ("", "Unknown", "None", "N/A")
+_RUN_COLUMNS: Final = ("ElapsedRaw", "Elapsed")
+_LIMIT_COLUMNS: Final = ("TimelimitRaw", "Timelimit")
+_PROCS_COLUMNS: Final = ("NCPUS", "AllocCPUS", "ReqCPUS")
+_NEEDED: Final = (("Submit",), _RUN_COLUMNS, _LIMIT_COLUMNS, _PROCS_COLUMNS)
+_UNFINISHED: Final = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "COMPLETING")
+_NO_TIME: Final = ("", "Unknown", "None", "N/A")
+_NO_LIMIT: Final = ("", "UNLIMITED", "Partition_Limit")
+_CLOCK: Final = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?")
+_HEAD_LINES: Final = 20
+"""Among so many lines from the top the names of the columns are looked for."""
+_READABLE_LINES: Final = 100
+"""One line of so many may be unreadable."""
 
 
 def parse_sacct(
@@ -62,76 +78,102 @@ def parse_sacct(
             remedy="give their number (--procs)",
         )
     lines = text.splitlines()
-    columns = _parse_columns(lines[0] if lines else "", where)
-    found: list[TraceJob] = []
-    skipped = 0
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+    head = head_of(lines) or 0
+    columns = _parse_columns(lines[head] if lines else "", f"{where}:{head + 1}")
+    rows = [
+        (number, line)
+        for number, line in enumerate(lines[head + 1 :], start=head + 2)
+        if line.strip(" |") and line != lines[head]
+    ]
+    found: dict[str, TraceJob] = {}
+    skipped = unreadable = 0
+    for number, line in rows:
+        try:
+            fields = _parse_fields(line, columns)
+            job = _parse_job(fields, zone)
+        except ValueError as error:
+            unreadable += 1
+            if unreadable * _READABLE_LINES > len(rows):
+                raise InputError(
+                    "workload-line",
+                    str(error),
+                    where=f"{where}:{number}",
+                    remedy="print with --parsable2 and without fields that hold a vertical bar",
+                ) from None
             continue
-        fields = line.split("|")
-        if len(fields) < len(columns):
-            raise InputError(
-                "workload-line",
-                f"{len(fields)} fields under {len(columns)} columns",
-                where=f"{where}:{number}",
-                remedy="print with --parsable2 and without fields that hold a vertical bar",
-            )
-        job = _parse_job(dict(zip(columns, fields, strict=False)), zone, f"{where}:{number}")
-        if job is None:
-            skipped += 1
-        else:
-            found.append(job)
-    start = min((job.submit_s for job in found), default=0)
+        key = f"{fields.get('JobID') or number} {fields['Submit']}"
+        skipped += job is None or key in found
+        if job is not None:
+            found[key] = job
+    start = min((job.submit_s for job in found.values()), default=0)
     return make_trace(
         name,
-        [job._replace(submit_s=job.submit_s - start) for job in found],
+        [job._replace(submit_s=job.submit_s - start) for job in found.values()],
         procs=procs,
         start_unix_s=start,
-        skipped=skipped,
+        skipped=skipped + unreadable,
         where=where,
     )
 
 
+def head_of(lines: Sequence[str]) -> int | None:
+    """The index of the line that names the columns, if it is one of the first."""
+    for index, line in enumerate(lines[:_HEAD_LINES]):
+        if "Submit" in re.split(r"[|\s]+", line):
+            return index
+    return None
+
+
 def _parse_columns(line: str, where: str) -> list[str]:
     columns = [column.strip() for column in line.split("|")]
-    missing = [c for c in ("Submit", "ElapsedRaw", "TimelimitRaw") if c not in columns]
-    if not any(c in columns for c in _PROCS_COLUMNS):
-        missing.append("NCPUS")
+    missing = [names[0] for names in _NEEDED if not any(name in columns for name in names)]
     if missing:
         raise InputError(
             "workload-columns",
-            f"the first line does not name {', '.join(missing)}",
-            where=f"{where}:1",
+            f"no line names {', '.join(missing)} between vertical bars",
+            where=where,
             remedy="print with --parsable2 --format "
-            "JobID,Submit,ElapsedRaw,TimelimitRaw,NCPUS,State and keep the first line",
+            "JobID,Submit,ElapsedRaw,TimelimitRaw,NCPUS,State and keep the line of names",
         )
     return columns
 
 
-def _parse_job(fields: dict[str, str], zone: tzinfo, where: str) -> TraceJob | None:
-    """The job of a line; None for a step, and for what has not run or still does."""
+def _parse_fields(line: str, columns: Sequence[str]) -> dict[str, str]:
+    """A line's fields by column. Raises ValueError if there are too few."""
+    fields = [field.strip() for field in line.split("|")]
+    if len(fields) < len(columns):
+        raise ValueError(f"{len(fields)} fields under {len(columns)} columns")
+    return dict(zip(columns, fields, strict=False))
+
+
+def _parse_job(fields: Mapping[str, str], zone: tzinfo) -> TraceJob | None:
+    """The job of a line; None for a step, and for what has not run or still does.
+
+    Raises:
+        ValueError: a field has a wrong form.
+    """
     state = fields.get("State", "").split(" ")[0]
     if "." in fields.get("JobID", "") or state in _UNFINISHED:
         return None
-    submit = fields["Submit"]
-    column = next(c for c in _PROCS_COLUMNS if c in fields)
-    if submit in _NO_TIME or fields["ElapsedRaw"] in ("", "0"):
+    submit, ran = fields["Submit"], _first(fields, _RUN_COLUMNS)
+    if submit in _NO_TIME or ran in ("", "0"):
         return None  # cancelled or failed before it began: nothing to run
-    try:
-        submit_s = _parse_time(submit, zone)
-        eligible = fields.get("Eligible", "")
-        if eligible not in _NO_TIME:
-            submit_s = max(submit_s, _parse_time(eligible, zone))
-        run_s = int(fields["ElapsedRaw"])
-        procs = int(fields[column] or 0)
-        walltime_s = _parse_limit(fields["TimelimitRaw"])
-    except ValueError as error:
-        raise InputError(
-            "workload-line", f"a field has a wrong form: {error}", where=where
-        ) from None
-    if run_s < 0 or procs < 1 or submit_s < 0:
+    submit_s = _parse_time(submit, zone)
+    eligible = fields.get("Eligible", "")
+    if eligible not in _NO_TIME:
+        submit_s = max(submit_s, _parse_time(eligible, zone))
+    run_s = _parse_span(ran, unit_s=1)
+    procs = int(_first(fields, _PROCS_COLUMNS) or 0)
+    limit = _first(fields, _LIMIT_COLUMNS)
+    walltime_s = WALLTIME_MAX_S if limit in _NO_LIMIT else _parse_span(limit, unit_s=60)
+    if run_s < 1 or procs < 1 or submit_s < 0:
         return None
     return TraceJob(submit_s, run_s, walltime_s, procs)
+
+
+def _first(fields: Mapping[str, str], names: Sequence[str]) -> str:
+    """The field of the first of these columns that is there."""
+    return next(fields[name] for name in names if name in fields)
 
 
 def _parse_time(text: str, zone: tzinfo) -> int:
@@ -144,8 +186,10 @@ def _parse_time(text: str, zone: tzinfo) -> int:
     return int(time.timestamp())
 
 
-def _parse_limit(text: str) -> int:
-    """Seconds, from minutes; `WALLTIME_MAX_S` if there is no limit."""
-    if text in ("", "UNLIMITED", "Partition_Limit"):
-        return WALLTIME_MAX_S
-    return int(text) * 60
+def _parse_span(text: str, *, unit_s: int) -> int:
+    """Seconds, from a number of `unit_s` or from `[days-][hours:]minutes:seconds`."""
+    clock = _CLOCK.fullmatch(text)
+    if clock is None:
+        return int(text) * unit_s
+    days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+    return days * DAY_S + hours * 3_600 + minutes * 60 + seconds

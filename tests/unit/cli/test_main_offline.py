@@ -75,7 +75,7 @@ def test_the_card_is_what_the_options_say(program: Program) -> None:
     )
     card = json.loads((program.folder / "x" / "card.json").read_text())
     assert card["address"] == "alpha.example.org:7001"
-    assert card["credit_line"] == 4 * 8 * 86_400
+    assert card["credit_line"] == 4 * 8 * 21_600
 
 
 def test_a_key_with_a_passphrase_signs_when_it_is_given(program: Program) -> None:

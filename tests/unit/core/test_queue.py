@@ -71,9 +71,9 @@ def test_another_weight_of_waiting_reorders_the_queue() -> None:
     assert ids(queue) == [2, 1]
 
 
-def test_a_cell_holds_requirements_alike_within_a_factor_of_two() -> None:
+def test_a_cell_holds_requirements_that_are_alike() -> None:
     wide = shape(nodes=3, cores_per_node=5, memory_mib_per_node=0, walltime_s=1_000)
-    assert corner_of(wide) == Corner("cpu", 8, 0, 0, 512)
+    assert corner_of(wide) == Corner("cpu", 8, 0, 0, 256)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from p2pfed.simulate.report import plots
+from p2pfed.simulate.report import plots, plots_fairness
 from p2pfed.simulate.report.model import Report
 from p2pfed.simulate.report.page import render_page
 from p2pfed.simulate.report.page_variants import render_variants
@@ -24,6 +24,7 @@ PICTURES: list[Callable[[Report], str]] = [
     plots.draw_queues,
     plots.draw_balances,
     plots.draw_flows,
+    plots_fairness.draw_fairness,
 ]
 
 

@@ -8,11 +8,10 @@ from p2pfed.core.ids import CentreName
 from p2pfed.simulate.workload.metrics import (
     compare,
     cut,
+    fairness,
     quantile,
-    queue_over_time,
     size_classes,
     summarise,
-    utilisation_over_time,
     way,
 )
 from p2pfed.simulate.workload.outcome import Outcome
@@ -92,10 +91,17 @@ def test_quantiles_are_values_that_occurred() -> None:
     assert quantile([], 0.5) == 0
 
 
-def test_over_time_a_machine_is_busy_and_a_queue_long() -> None:
-    assert utilisation_over_time(ALONE, 0, 100) == [1.0, (5 + 150) / 400, 0, 0]
-    assert queue_over_time(ALONE, 0, 100) == [pytest.approx((90 + 80) / 100), 0, 0, 0]
-    assert sum(utilisation_over_time(ALONE, None, 7)) * 7 * 8 == pytest.approx(555 + 200)
+def test_users_are_satisfied_who_wait_little_beside_what_they_run() -> None:
+    assert summarise(ALONE, 0).satisfaction == pytest.approx((1 + 10 / 95 + 50 / 130) / 3)
+    assert summarise(ALONE, 1).satisfaction == 1
+    assert summarise(ALONE, None, warmup_s=1_000).satisfaction == 1
+
+
+def test_fairness_falls_as_one_centre_gets_more_than_others() -> None:
+    assert fairness([0.5, 0.5, 0.5]) == pytest.approx(1)
+    assert fairness([0.9, 0.6]) == pytest.approx(1.5**2 / (2 * 1.17))
+    assert fairness([1, 0, 0, 0]) == pytest.approx(1 / 4)
+    assert fairness([]) == fairness([0, 0]) == 1
 
 
 def test_classes_by_width_get_worse_only_beyond_the_slack() -> None:

@@ -74,6 +74,45 @@ def test_sacct_tells_the_same() -> None:
     assert trace.skipped == 3
 
 
+ODD = {
+    "a greeting above": ("Welcome to alpha!\nsacct: error: slurmdbd\n", "", 0),
+    "the names once more": ("", "JobID|Submit|ElapsedRaw|TimelimitRaw|NCPUS|State\n", 0),
+    "an empty line with bars": ("", "|||||\n\n", 0),
+    "a job that was printed twice": ("", "7|1769852400|30|60|2|COMPLETED\n" * 2, 1),
+    "a job of an array and a part of a pair": (
+        "",
+        "9_4|1769852400|30|60|2|TIMEOUT\n10+1|1769852400|30|60|2|CANCELLED by 1000\n",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("phrase", ODD)
+def test_odd_lines_of_sacct_do_no_harm(phrase: str, tmp_path: Path) -> None:
+    above, below, skipped = ODD[phrase]
+    rows = "JobID|Submit|ElapsedRaw|TimelimitRaw|NCPUS|State\n1|1769851800|5|60|2|COMPLETED\n"
+    path = tmp_path / "trace"
+    path.write_text(above + rows + below)
+    trace = read_trace(path, NAME, procs=4)
+    assert trace.jobs[0] == TraceJob(0, 5, 3_600, 2)
+    assert trace.skipped == skipped
+    assert len(trace.jobs) == 1 + sum("|2|" in line for line in set(below.splitlines()))
+
+
+def test_one_unreadable_line_of_a_hundred_is_left_out() -> None:
+    head = "JobID|Submit|ElapsedRaw|TimelimitRaw|NCPUS\n"
+    rows = "".join(f"{number}|{1769851800 + number}|5|60|2\n" for number in range(99))
+    trace = parse_sacct(head + "99|2026-13-01T00:00:00|5|60|2\n" + rows, NAME, procs=2)
+    assert (len(trace.jobs), trace.skipped) == (99, 1)
+    with pytest.raises(InputError):
+        parse_sacct(head + "99|noon|5|60|2\n98|one|5\n" + rows, NAME, procs=2)
+
+
+def test_times_of_sacct_may_be_written_as_clocks() -> None:
+    text = "Submit|Elapsed|Timelimit|AllocCPUS\n2026-01-31T09:30:00|1-00:10:05|2-00:00:00|8\n"
+    assert parse_sacct(text, NAME, procs=8).jobs == (TraceJob(0, 87_005, 172_800, 8),)
+
+
 def test_the_clock_of_a_machine_may_have_a_time_zone() -> None:
     row = "Submit|ElapsedRaw|TimelimitRaw|NCPUS\n2026-01-31T09:30:00|1|1|1\n"
     trace = parse_sacct(row, NAME, procs=1, zone=ZoneInfo("Europe/Stockholm"))
@@ -103,7 +142,8 @@ BAD: dict[str, tuple[str, str, int | None]] = {
     "sacct without a column": ("JobID|Submit|NCPUS\n1|2026-01-01|1\n", "workload-columns", 4),
     "sacct with a row too short": (SACCT + "17|2026\n", "workload-line", 4),
     "sacct with a wrong date": (SACCT.replace("T09:30", "T9h30"), "workload-line", 4),
-    "sacct with a limit of days": (SACCT.replace("|60|", "|1-0:0|"), "workload-line", 4),
+    "sacct with a limit of words": (SACCT.replace("|60|", "|one day|"), "workload-line", 4),
+    "sacct without bars": (SACCT.replace("|", "  "), "workload-columns", 4),
     "an empty file": ("", "workload-procs-missing", None),
 }  # fmt: skip
 
