@@ -29,6 +29,7 @@ from p2pfed.shell.sections import (
     AdmitRule,
     ControlConfig,
     ExecutorConfig,
+    ExportConfig,
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
@@ -70,6 +71,7 @@ class CentreConfig:
     offers: tuple[OfferTemplate, ...]
     admission: AdmissionConfig
     admit: tuple[AdmitRule, ...]
+    export: ExportConfig
     logging: LoggingConfig
 
     @property
@@ -189,6 +191,7 @@ def parse_config(text: str, path: Path) -> CentreConfig:
         offers=_read_offers(items, source),
         admission=cast(AdmissionConfig, read["admission"]),
         admit=_read_list(AdmitRule, "admit", items, source),
+        export=cast(ExportConfig, read["export"]),
         logging=cast(LoggingConfig, read["logging"]),
     )
     _check_paths(config, top, source)
@@ -280,6 +283,13 @@ def _check_paths(config: CentreConfig, top: TopConfig, source: Source) -> None:
 
 
 def _check_slurm(config: CentreConfig, source: Source) -> None:
+    if config.export.partitions and config.executor.kind != "slurm":
+        raise InputError(
+            "config-value",
+            "only jobs of a Slurm queue can go out, and the executor is another",
+            where=source.place("export", 0, "partitions"),
+            remedy='set kind = "slurm" under [executor], or leave [export] out',
+        )
     if config.executor.kind != "slurm" or config.slurm.partition:
         return
     raise InputError(

@@ -16,6 +16,7 @@ from p2pfed.shell.sections import (
     AdmitRule,
     ControlConfig,
     ExecutorConfig,
+    ExportConfig,
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
@@ -33,6 +34,7 @@ _INTRODUCTIONS: Final = {
     "offer": "Capacity that 'p2pfed offer open NAME' opens. Repeat the table for more templates.",
     "admission": "Whose jobs this centre declines, whatever the offers say. Stays on this machine.",
     "admit": "A rule about guests' jobs; the first that fits decides. Repeat the table for more.",
+    "export": "Which jobs of the local Slurm queue go out by themselves when they wait too long.",
     "logging": "The daemon's messages on standard error.",
 }
 
@@ -70,6 +72,7 @@ def centre_toml(
         *(_render("offer", offer, shown=("open", "walltime_max")) for offer in offers or (whole,)),
         _render("admission", AdmissionConfig()),
         _comment(_render("admit", AdmitRule(decision="ask"))),
+        _render("export", ExportConfig()),
         _render("logging", LoggingConfig()),
     ]
     return "\n".join(parts)

@@ -47,7 +47,8 @@ from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
-from p2pfed.shell.executors import declared_capacity, make_executor
+from p2pfed.shell.executors import declared_capacity, local_queue, make_executor
+from p2pfed.shell.exports import Exports
 from p2pfed.shell.links import Links, stored_reader
 from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.natives import Natives
@@ -310,13 +311,21 @@ async def _main(parts: _Parts) -> None:
             reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         ),
     )
-    reloader = Reloader(parts.config, brain, keeper.reload)
+
+    def take(config: CentreConfig) -> None:
+        keeper.reload(config)
+        if exports is not None:
+            exports.reload(config.export)
+
+    reloader = Reloader(parts.config, brain, take)
     room.append(Newsroom(parts.node, notices, keeper.job_view))
     tls = Tls(parts.key.private, dict(parts.charter.keys()))
     links = Links(tls, brain.events, stored_reader(parts.database.read_range, frame_blocks))
     client = BulkClient(tls, parts.spool, brain.events)
     server = BulkServer(parts.spool, brain.events)
-    brain.connect(links, _Bulk(client, server), natives)
+    queue = local_queue(parts.config)
+    exports = None if queue is None else Exports(queue, brain, keeper, parts.config.export)
+    brain.connect(links, _Bulk(client, server), natives, exports)
     listeners = await open_listeners(parts.config.listen)
     acceptor = Acceptor(tls, links=links.handler, transfers=server.handler)
     stop = trio.Event()
@@ -324,6 +333,8 @@ async def _main(parts: _Parts) -> None:
         await nursery.start(links.run)
         await nursery.start(client.run)
         nursery.start_soon(natives.run)
+        if exports is not None:
+            nursery.start_soon(exports.run)
         nursery.start_soon(acceptor.serve, listeners)
         running = trio.CancelScope()
         nursery.start_soon(_run_brain, brain, parts, running)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+from p2pfed.execute.accounts import find_account
 from p2pfed.execute.interface import Capacity, Executor
 from p2pfed.execute.local import LocalExecutor
 from p2pfed.execute.slurm.executor import SlurmExecutor
+from p2pfed.execute.slurm.localjobs import LocalQueue
+from p2pfed.execute.slurm.runner import Runner
 from p2pfed.execute.slurm.settings import SlurmSettings
 from p2pfed.shell.config import CentreConfig
 
@@ -36,6 +41,21 @@ def make_executor(config: CentreConfig) -> Executor:
         memory_mib_per_node=has.memory_mib_per_node,
         run_as=has.run_as or None,
     )
+
+
+def local_queue(config: CentreConfig) -> LocalQueue | None:
+    """The Slurm queue that jobs may go out from; None for a centre without one.
+
+    Raises:
+        ExecutorError: `executor-account`: the operator's account is not there.
+    """
+    if config.executor.kind != "slurm":
+        return None
+    settings = slurm_settings(config)
+    operator = None
+    if os.geteuid() != 0 and config.export.partitions:
+        operator = find_account(config.export.operator)
+    return LocalQueue(Runner(None, settings), Runner(operator, settings))
 
 
 def slurm_settings(config: CentreConfig) -> SlurmSettings:

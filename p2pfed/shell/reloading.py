@@ -21,7 +21,7 @@ from p2pfed.shell.config import CentreConfig, load_config
 
 log = logging.getLogger("p2pfed.reload")
 
-AT_ONCE: Final = frozenset({"offers", "admission", "admit"})
+AT_ONCE: Final = frozenset({"offers", "admission", "admit", "export"})
 """Parts of the configuration that apply without a restart."""
 
 

@@ -190,6 +190,36 @@ class AdmitRule:
 
 
 @_section
+class ExportConfig:
+    """`[export]`: which jobs of the local Slurm queue may go out, without their users' doing."""
+
+    partitions: tuple[str, ...] = key(
+        "Partitions whose waiting jobs may go out; empty: none", list_of(LINE), default=()
+    )
+    after_wait_s: int = key(
+        "How long a job waits before it goes out", DURATION, toml="after_wait", default=600
+    )
+    users: tuple[str, ...] = key(
+        "Only jobs of these accounts; empty: of all", list_of(LINE), default=()
+    )
+    deny_users: tuple[str, ...] = key("No jobs of these accounts", list_of(LINE), default=())
+    nodes_max: int = key("Most nodes of a job; 0: no limit", COUNT_OR_0, default=0)
+    cores_max: int = key("Most cores of a job; 0: no limit", CORES_OR_0, default=0)
+    walltime_max_s: int = key(
+        "Longest time limit of a job", DURATION, toml="walltime_max", default=86_400
+    )
+    work_class: str = key("Work class of jobs that name none", WORD, default="normal")
+    data_class: str = key("Data class of jobs that name none", WORD, default="open")
+    most: int = key("Most jobs that are out at a time", COUNT, default=100)
+    interval_s: int = key("Between two looks at the queue", DURATION, toml="interval", default=10)
+    operator: str = key(
+        "Account that may hold and end all jobs, used by sudo unless the daemon is root",
+        LINE,
+        default="slurm",
+    )
+
+
+@_section
 class LoggingConfig:
     """`[logging]`: what the daemon tells on standard error."""
 
@@ -289,6 +319,7 @@ SECTIONS: Final[Mapping[str, type[object]]] = {
     "offer": OfferTemplate,
     "admission": AdmissionConfig,
     "admit": AdmitRule,
+    "export": ExportConfig,
     "logging": LoggingConfig,
 }
 """The tables of the file and their classes; the docs' table is checked against it."""

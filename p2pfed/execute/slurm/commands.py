@@ -24,6 +24,9 @@ PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%h|%r"
 """Job id, user, expected start, nodes, cores, partitions, sharing of nodes, reason."""
 GUESTS_FORMAT: Final = "%j|%N"
 """Name, nodes held."""
+LOCAL_FORMAT: Final = "%i|%T|%U|%V|%Q|%D|%C|%l|%b|%F|%E|%r"
+"""Job id, state, user's number, submitted, priority, nodes, cores, time limit, GRES, array,
+dependency, reason: nothing that a user can choose freely, who could forge whole lines with it."""
 
 
 def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s: int) -> list[str]:
@@ -131,3 +134,49 @@ def test_only(partition: str, *, nodes: int, cores_per_node: int, minutes: int) 
         f"--time={minutes}",
         "--wrap=true",
     ]
+
+
+# The centre's own jobs
+
+
+def local_pending(partitions: tuple[str, ...]) -> list[str]:
+    """Lists the jobs that wait in some partitions."""
+    return [
+        "squeue",
+        "--noheader",
+        "--all",
+        "--states=PENDING",
+        f"--partition={','.join(partitions)}",
+        f"--format={LOCAL_FORMAT}",
+    ]
+
+
+def local_jobs(job_ids: tuple[str, ...]) -> list[str]:
+    """Lists these jobs in every state."""
+    command = ["squeue", "--noheader", "--all", "--states=all", f"--jobs={','.join(job_ids)}"]
+    return [*command, f"--format={LOCAL_FORMAT}"]
+
+
+def batch_script(job_id: str) -> list[str]:
+    """Prints the batch script of a job."""
+    return ["scontrol", "write", "batch_script", job_id, "-"]
+
+
+def hold(job_id: str) -> list[str]:
+    """Keeps a job from beginning, so that only an operator may let it."""
+    return ["scontrol", "hold", job_id]
+
+
+def release(job_id: str) -> list[str]:
+    """Lets a held job begin."""
+    return ["scontrol", "release", job_id]
+
+
+def set_comment(job_id: str, comment: str) -> list[str]:
+    """Writes the comment that `squeue --format=%k` shows."""
+    return ["scontrol", "update", f"jobid={job_id}", f"comment={comment}"]
+
+
+def scancel_job(job_id: str) -> list[str]:
+    """Ends one job; one that is over is no error."""
+    return ["scancel", "--quiet", job_id]
