@@ -172,7 +172,7 @@ def answer(me: CentreName, entry: ClaimEntry, now_ms: int, choices: Choices) -> 
     return None
 
 
-def refuse_proof(proof: ForkProof) -> CentreName:
+def refuse_proof(proof: ForkProof) -> tuple[FeedKey, int]:
     """No fork happens here."""
     raise NotImplementedError(proof)
 
@@ -185,7 +185,7 @@ class Federation:
         self.authors = [Author(name) for name in CENTRES]
         self.keys = VerifyKeys([(a.name, a.public_key) for a in self.authors])
         lines = {name: 100_000 * (1 + self.choices.below(9)) for name in CENTRES}
-        self.view = View(State(RULES, lines, refuse_proof))
+        self.view = View(lambda: State(RULES, lines, refuse_proof), tuple, refuse_proof)
         self.matching: Matching | None = None
         self.blocks = hashlib.sha256()
         self.matchings = hashlib.sha256()

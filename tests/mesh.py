@@ -12,12 +12,21 @@ from dataclasses import dataclass, field
 from random import Random
 
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import CentreName, FeedKey
+from p2pfed.core.ids import BlockId, CentreName, FeedKey
 from p2pfed.core.replica import Replica
 from p2pfed.core.rules import Rules
 from p2pfed.core.waiting import BlockRef
 from p2pfed.errors import InputError
-from p2pfed.node.effects import CloseLink, Dial, Effect, Note, Send, SendStored, StoredBlock
+from p2pfed.node.effects import (
+    CloseLink,
+    Dial,
+    Effect,
+    Note,
+    Send,
+    SendNamed,
+    SendStored,
+    StoredBlock,
+)
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.gossip import Gossip
 from p2pfed.protocol.framing import FrameReader, frame_blocks
@@ -43,6 +52,7 @@ class Peer:
         self.writer = Writer(name)
         self.replica = Replica(FEDERATION, keys_of(*names), 60_000)
         self.blocks: dict[tuple[FeedKey, int], Block] = {}
+        self.by_id: dict[BlockId, Block] = {}
         self.acked: dict[FeedKey, int] = {}
         members = {CentreName(other): f"{other}:1" for other in names if other != name}
         self.rules = Rules()
@@ -70,7 +80,9 @@ class Peer:
         return self.gossip.own_block(stored(block), now_ms)
 
     def keep(self, blocks: Sequence[Block]) -> None:
-        self.blocks |= {(b.feed, b.seq_num): b for b in blocks}
+        self.by_id |= {b.block_id: b for b in blocks}
+        heads = (b for b in blocks if not self.replica.is_side(b))
+        self.blocks |= {(b.feed, b.seq_num): b for b in heads}
 
     def receive(self, event: LinkBytes, now_ms: int) -> list[Effect]:
         heard = self.gossip.link_bytes(event, now_ms, self.replica)
@@ -85,11 +97,11 @@ class Peer:
             admitted += admission.admitted
             for fork in admission.forks:
                 self.gossip.forked(fork.feed)
-            if admission.lacks:
-                effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
+            if admission.unmet:
+                effects += self.gossip.lacks(admission.unmet, event.link, now_ms)
         self.keep(admitted)
         if admitted:
-            block_list = [stored(b) for b in admitted]
+            block_list = [stored(b) for b in admitted if not self.replica.is_side(b)]
             effects += self.gossip.admitted(block_list, now_ms, event.link)
         return effects
 
@@ -206,6 +218,9 @@ class Mesh:
                 case SendStored(link=link, feed=feed, from_seq=first, to_seq=last):
                     blocks = self.peers[centre].blocks
                     data = frame_blocks(blocks[feed, s].data for s in range(first, last + 1))
+                    self._send(centre, link, data)
+                case SendNamed(link=link, block_id=block_id):
+                    data = frame_blocks([self.peers[centre].by_id[block_id].data])
                     self._send(centre, link, data)
                 case CloseLink(link=link):
                     self._close(centre, link)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple, NewType, cast
+from typing import Any, Final, NamedTuple, NewType, cast
 
 from p2pfed.errors import InputError
 
@@ -74,9 +74,27 @@ class Position(NamedTuple):
         return self
 
     def __str__(self) -> str:
-        """`alpha.12.3` in epoch 0, `alpha.1.12.3` in epoch 1."""
-        epoch = f"{self.epoch}." if self.epoch else ""
+        """`alpha.12.3` in epoch 0, `alpha.1.12.3` in epoch 1; on a lost branch `alpha~1f….12.3`."""
+        branch, written = divmod(self.epoch, _BRANCH)
+        epoch = f"{written}." if written else ""
+        if branch:
+            return f"{self.centre}~{branch:x}.{epoch}{self.seq_num}.{self.record_index}"
         return f"{self.centre}.{epoch}{self.seq_num}.{self.record_index}"
+
+
+_BRANCH: Final = 1 << 20
+"""Greater than any epoch on the wire: what lies above it in an id marks a branch."""
+_BRANCH_MARK_BYTES: Final = 5
+
+
+def on_branch(position: Position, block_id: BlockId) -> Position:
+    """The id of a record on a branch that does not count, whose block has this id.
+
+    It stands for the record within one node's state, is the same on every node, and can't be
+    written into a record.
+    """
+    mark = (int.from_bytes(block_id[:_BRANCH_MARK_BYTES], "big") << 1) | 1
+    return position._replace(epoch=mark * _BRANCH + position.epoch)
 
 
 JobId = NewType("JobId", Position)

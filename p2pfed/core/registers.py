@@ -18,6 +18,7 @@ copy. So what is long over is held once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import NamedTuple, TypeVar, cast
 
@@ -102,15 +103,15 @@ class Registers:
     """All registers of a federation.
 
     Args:
-        check_proof: returns the centre that a ForkProof convicts; raises `InputError` if it proves
-            nothing. Passed in because only the holder of the keys can tell.
+        check_proof: returns the feed that a ForkProof convicts, and the place; raises
+            `InputError` if it proves nothing. Only the holder of the keys can tell.
         max_attempts: attempts after which a job fails (rules).
         governance: who the members are, and the rules; without it nobody is, under the defaults.
     """
 
     def __init__(
         self,
-        check_proof: Callable[[ForkProof], CentreName],
+        check_proof: Callable[[ForkProof], tuple[FeedKey, int]],
         max_attempts: int,
         governance: Governance | None = None,
     ) -> None:
@@ -122,7 +123,6 @@ class Registers:
         self.claims: dict[ClaimId, ClaimEntry] = {}
         self.claims_by_offer: dict[OfferId, list[ClaimId]] = {}
         self.contacts: dict[CentreName, str] = {}
-        self.suspended: set[CentreName] = set()
         # The same table by another type, so that what a record names is looked up as it stands.
         self._claims_at = cast(dict[Position, ClaimEntry], self.claims)
         self._twin: Registers | None = None
@@ -151,6 +151,16 @@ class Registers:
             Settle: self._fold_settle,
             **dict.fromkeys(GOVERNANCE_RECORDS, self.governance.fold),
         }
+
+    @property
+    def convicted(self) -> AbstractSet[FeedKey]:
+        """The feeds that are proven to be forked."""
+        return self.governance.convicted.keys()
+
+    @property
+    def suspended(self) -> set[CentreName]:
+        """The centres whose feed in force is proven to be forked."""
+        return {feed.centre for feed in self.convicted if in_force(feed)}
 
     def fold(self, position: Position, time: HlcTime, record: Record | Inert) -> Position | str:
         """Writes one record into its author's registers.
@@ -184,13 +194,19 @@ class Registers:
         fork.jobs.update(self.jobs)
         fork.claims.update(self.claims)
         fork.claims_by_offer = {offer: [*held] for offer, held in self.claims_by_offer.items()}
-        fork.contacts, fork.suspended = dict(self.contacts), set(self.suspended)
+        fork.contacts = dict(self.contacts)
         entries: list[Iterable[OfferEntry | JobEntry | ClaimEntry]]
         entries = [self.offers.values(), self.jobs.values(), self.claims.values()]
         for entry in chain.from_iterable(entries):
             entry.shared = True
         fork._twin, fork._is_fork, self._twin = self, True, fork
         return fork
+
+    def leave(self) -> None:
+        """Ends the sharing: the other fold goes on alone, this one is given up."""
+        if self._twin is not None:
+            twin, self._twin = self._twin, None
+            twin.leave()
 
     def _part(
         self, own: dict[_Key, _Entry], others: dict[_Key, _Entry], key: _Key, entry: _Entry
@@ -413,11 +429,10 @@ class Registers:
 
     def _fold_proof(self, position: Position, time: HlcTime, record: ForkProof) -> Position | str:
         try:
-            centre = self._check_proof(record)
+            feed, _ = self._check_proof(record)
         except InputError as error:
             return f"{error.code}: {error.what}"
-        self.suspended.add(centre)
-        self.governance.convict(FeedKey(centre, 0), time)
+        self.governance.convict(feed, time)
         return position
 
     # What follows from both sides

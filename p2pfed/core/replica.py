@@ -11,10 +11,12 @@ further in the future than `max_skew_ms`. A local clock may delay a block but ne
 replicas would part. The waiting room is bounded; what is dropped there is fetched again later.
 
 Forks. Two different blocks of one centre at one place prove a fork (`Admission.forks`). The branch
-that came first stays the feed. The other is not part of the frontier, but honest centres may have
-acked it before they knew: a side block that some waiting block names is therefore remembered by id
-and time, so that one forking centre cannot cut others' feeds off. Side blocks nobody names are
-dropped, which bounds them by what honest centres acked.
+that came first stays the feed: the one that the frontier tells and that we ack. But other centres
+may have acked the other before they knew, and then their blocks rest on it. So a *side block* that
+some waiting block names is admitted too, beside its feed (`is_side`): it is stored and sent to
+whoever asks for it by its id, and it may come to count (`p2pfed.core.branches`). Side blocks nobody
+names are dropped, which bounds them by what other centres acked. Which branch came first is chance,
+so nothing that nodes must agree on may depend on it.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfed.core.blocks import Block, decode_block, fork_proof, peek_block_id, split_block
+from p2pfed.core.branches import Verdict
 from p2pfed.core.codec import encode
 from p2pfed.core.ids import BlockId, FederationId, FeedKey, Frontier, Head, ViewDigest
 from p2pfed.core.keys import VerifyKeys
@@ -80,10 +83,11 @@ class Admission:
 
     Attributes:
         admitted: blocks that joined, in an order in which each follows what it names: the block
-            itself and those that had waited for it.
+            itself and those that had waited for it, side blocks among them.
         duplicate: the block was admitted, or waits, already.
         waits: the block is kept until what it lacks has come, or its time.
         lacks: what to ask for, so that the block can be admitted: nothing held, nothing waiting.
+        unmet: the blocks that it names and that neither are held nor wait, each exactly.
         forks: proofs of forks that came to light.
         refused: waiting blocks that broke a rule when their turn came.
         dropped: ids of waiting blocks that were dropped because the waiting room was full.
@@ -93,6 +97,7 @@ class Admission:
     duplicate: bool = False
     waits: bool = False
     lacks: tuple[SeqRange, ...] = ()
+    unmet: tuple[BlockRef, ...] = field(default=(), compare=False)
     forks: tuple[Fork, ...] = ()
     refused: tuple[Refusal, ...] = ()
     dropped: tuple[BlockId, ...] = ()
@@ -135,13 +140,17 @@ class _Outcome:
         self.dropped: list[BlockId] = []
 
     def freeze(
-        self, *, waits: bool = False, lacks: tuple[SeqRange, ...] = (), duplicate: bool = False
+        self,
+        *,
+        waits: bool = False,
+        lacks: tuple[SeqRange, ...] = (),
+        unmet: Iterable[BlockRef] = (),
     ) -> Admission:
         return Admission(
             admitted=tuple(self.admitted),
-            duplicate=duplicate,
             waits=waits,
             lacks=lacks,
+            unmet=tuple(unmet),
             forks=tuple(self.forks),
             refused=tuple(self.refused),
             dropped=tuple(self.dropped),
@@ -155,6 +164,7 @@ class Replica:
         "_federation",
         "_feeds",
         "_forked",
+        "_keep_branches",
         "_keys",
         "_max_skew_ms",
         "_recent",
@@ -169,6 +179,8 @@ class Replica:
         keys: VerifyKeys,
         max_skew_ms: int,
         stored: Callable[[FeedKey, int], bytes | None] | None = None,
+        *,
+        keep_branches: bool = False,
     ) -> None:
         """Starts empty.
 
@@ -177,7 +189,10 @@ class Replica:
             keys: the members' keys, to verify what `receive` gets.
             max_skew_ms: how far ahead of the local clock a block may be before it waits.
             stored: reads an admitted block back, to prove a fork against an old one.
+            keep_branches: admit side blocks although nothing that waits names them: for whoever
+                reads an export, where each block stands before those that name it.
         """
+        self._keep_branches = keep_branches
         self._federation = federation
         self._keys = keys
         self._max_skew_ms = max_skew_ms
@@ -222,7 +237,10 @@ class Replica:
             unmet = []
         self._place_watchers(joined, now_ms, outcome)
         waits = self._room.holds(block.block_id)
-        return outcome.freeze(waits=waits, lacks=self._ranges(unmet) if waits else ())
+        if not waits:
+            return outcome.freeze()
+        missing = [ref for ref in unmet if not self._room.holds(ref.block_id)]
+        return outcome.freeze(waits=True, lacks=self._ranges(unmet), unmet=missing)
 
     def release(self, now_ms: int) -> Admission:
         """Admits the blocks whose time has come; call it at `release_ms()`."""
@@ -256,6 +274,11 @@ class Replica:
         """Lets blocks wait from now on that are further ahead of the local clock than this."""
         self._max_skew_ms = max_skew_ms
 
+    def restore_side(self, ref: BlockRef, time: HlcTime) -> None:
+        """Takes an admitted side block back from one's own database, at start."""
+        self._side[ref] = time
+        self._forked.setdefault(ref.feed, False)
+
     def set_keys(self, keys: VerifyKeys) -> None:
         """Verifies what comes from now on with these keys."""
         self._keys = keys
@@ -284,8 +307,16 @@ class Replica:
         return None
 
     def holds(self, ref: BlockRef) -> bool:
-        """Whether exactly this block is admitted, or remembered as a side block."""
+        """Whether exactly this block is admitted, beside its feed or in it."""
         return self._time(ref) is not None
+
+    def is_side(self, block: Block) -> bool:
+        """Whether the block is admitted beside its feed, on a branch that came second."""
+        return block_ref(block) in self._side
+
+    def branched(self) -> tuple[FeedKey, ...]:
+        """The feeds of which side blocks are admitted, ascending."""
+        return tuple(sorted({ref.feed for ref in self._side}))
 
     def forked(self) -> tuple[FeedKey, ...]:
         """The feeds of which two branches were seen, ascending."""
@@ -317,10 +348,14 @@ class Replica:
                 found.append(SeqRange(feed, head.seq_num, head.seq_num))
         return tuple(found)
 
-    def awaited(self) -> tuple[SeqRange, ...]:
-        """What all waiting blocks together lack; to ask for again when an answer was lost."""
+    def awaited(self) -> tuple[BlockRef, ...]:
+        """What all waiting blocks together name and nobody holds here; ascending."""
         named = {ref for block in self._room.blocks() for ref in block_refs(block)}
-        return self._ranges([ref for ref in sorted(named) if not self.holds(ref)])
+        return tuple(
+            ref
+            for ref in sorted(named)
+            if not self.holds(ref) and not self._room.holds(ref.block_id)
+        )
 
     def waiting(self) -> tuple[int, int]:
         """How many blocks wait, and their bytes."""
@@ -333,7 +368,7 @@ class Replica:
     ) -> list[BlockRef]:
         """Lets the block join or wait; returns what it lacks, adds to `joined` what joined."""
         ref = block_ref(block)
-        if self._contradicts(block, outcome) and not self._room.is_named(ref):
+        if self._contradicts(block, outcome) and not self._wanted_beside(ref):
             self._drop_followers(ref)
             return []
         unmet = self._unmet(block)
@@ -369,6 +404,9 @@ class Replica:
             and self.block_id(*backlink[:2]) not in (None, backlink.block_id)
         )
 
+    def _wanted_beside(self, ref: BlockRef) -> bool:
+        return self._keep_branches or self._room.is_named(ref)
+
     def _unmet(self, block: Block) -> list[BlockRef]:
         """What the block names and we don't hold; refuses it if it is not later than the rest."""
         unmet: list[BlockRef] = []
@@ -400,12 +438,13 @@ class Replica:
                 self._recent.popitem(last=False)
             for rival in self._room.at(ref.feed, ref.seq_num):
                 self._report_fork(rival, ref.block_id, outcome)
-                if not self._room.is_named(block_ref(rival)):
+                if not self._wanted_beside(block_ref(rival)):
                     self._room.take(rival.block_id)
                     self._drop_followers(block_ref(rival))
             return True
-        if self._room.is_named(ref):
+        if self._wanted_beside(ref):
             self._side[ref] = block.time
+            outcome.admitted.append(block)
             return True
         return False
 
@@ -447,10 +486,14 @@ class Replica:
         return merge_ranges(found)
 
 
-def view_digest(frontier: Mapping[FeedKey, Head]) -> ViewDigest:
-    """The SHA-256 of the encoded list of `[centre, epoch, seq_num, block id]`, by feed.
+def view_digest(frontier: Mapping[FeedKey, Head], verdict: Verdict | None = None) -> ViewDigest:
+    """The SHA-256 of the encoded list of `[centre, epoch, seq_num, block id]`, ascending.
 
-    Equal digests at a round's cut mean equal matching.
+    A feed that a verdict was given of has all its tips there (without what nobody acked of a
+    branch), any other its head. Equal digests at a round's cut mean equal matching.
     """
-    item = encode([[*feed, *head] for feed, head in sorted(frontier.items())])
+    heads = set(frontier.items())
+    if verdict is not None:
+        heads = {(f, h) for f, h in heads if f not in verdict.judged} | set(verdict.tips)
+    item = encode([[*feed, *head] for feed, head in sorted(heads)])
     return ViewDigest(hashlib.sha256(item).digest())

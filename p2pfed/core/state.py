@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
-from p2pfed.core.blocks import Block
+from p2pfed.core.blocks import Ack, Block
 from p2pfed.core.constitution import Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry, outcome_of
 from p2pfed.core.governance import Governance
@@ -80,7 +80,7 @@ class State:
         self,
         rules: Rules,
         credit_lines: Mapping[CentreName, int],
-        check_proof: Callable[[ForkProof], CentreName],
+        check_proof: Callable[[ForkProof], tuple[FeedKey, int]],
         members: Iterable[Member] | None = None,
     ) -> None:
         self.rules = rules
@@ -96,6 +96,7 @@ class State:
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))
         self.heard: dict[CentreName, HlcTime] = {}
+        self.forked: frozenset[FeedKey] = frozenset()
         self.inert_count = 0
         self._witnesses = Witnesses(rules.heartbeat_ms)
         self._shares = Shares(rules, dict(credit_lines))
@@ -114,8 +115,12 @@ class State:
 
     # Folding
 
-    def fold(self, block: Block) -> list[tuple[Position, str]]:
+    def fold(self, block: Block, acks: Iterable[Ack] | None = None) -> list[tuple[Position, str]]:
         """Folds one block; its backlink and acks must have been folded before.
+
+        Args:
+            block: whatever is in it counts.
+            acks: what the block witnesses, if not all that it acks.
 
         Returns:
             The positions of inert records, and why each counts for nothing.
@@ -129,7 +134,7 @@ class State:
         rules = self._posted_under(now_ms)
         self._count_offered(centre, now_ms, rules)
         self.heard[centre] = max(block.time, self.heard.get(centre, HlcTime(0)))
-        for feed, head in block.header.acks:
+        for feed, head in block.header.acks if acks is None else acks:
             for acked in self._witnesses.ack(feed, head.seq_num, now_ms):
                 self._touched_jobs.update(dict.fromkeys(acked))
         inert = []
@@ -149,6 +154,22 @@ class State:
             self._witnesses.post(block.feed, block.header.seq_num, now_ms, tuple(jobs))
         self.inert_count += len(inert)
         return inert
+
+    def fold_bound(
+        self, block: Block, items: Iterable[tuple[Position, HlcTime, Record | Inert]]
+    ) -> None:
+        """Folds statements that bind their author although their block does not count.
+
+        They make nothing new that a round could match; a lease among them holds capacity, and what
+        it consumes is counted.
+        """
+        self.registers.governance.witness(block)
+        for position, time, record in items:
+            touched = self.registers.fold(position, time, record)
+            if isinstance(touched, str):
+                self.inert_count += 1
+            elif type(record) in _CLAIM_RECORDS:
+                self._touched_claims[ClaimId(touched)] = None
 
     def settle(self, cut_ms: int) -> None:
         """Lets everything happen that time alone brings about up to `cut_ms` (never earlier)."""
@@ -394,12 +415,18 @@ class State:
 
     def alive(self, cut_ms: int) -> frozenset[CentreName]:
         """The members that were heard shortly before the cut and are not suspended."""
+        suspended = self.suspended
         return frozenset(
             centre
             for centre in self.members
-            if centre not in self.registers.suspended
+            if centre not in suspended
             and cut_ms - hlc_ms(self.heard.get(centre, HlcTime(0))) < self.rules.offer_lease_ms
         )
+
+    @property
+    def suspended(self) -> set[CentreName]:
+        """The centres whose feed in force is forked: by a proof, or as the blocks folded show."""
+        return self.registers.suspended | {f.centre for f in self.forked if in_force(f)}
 
     def committed(self, centre: CentreName) -> int:
         """Points of the claims that the centre has running or unsettled."""

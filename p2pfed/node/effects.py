@@ -32,6 +32,8 @@ class StoredBlock:
     block_id: BlockId
     time: int
     data: bytes
+    side: bool = False
+    """Stands beside its feed, on a branch that came second here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,16 @@ class SendStored:
     feed: FeedKey
     from_seq: int
     to_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendNamed:
+    """Send exactly this stored block, on whichever branch it stands; as `SendStored`."""
+
+    link: LinkId
+    feed: FeedKey
+    seq_num: int
+    block_id: BlockId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +256,7 @@ class Note:
 Effect = (
     StoreBlocks
     | Send
+    | SendNamed
     | SendStored
     | CloseLink
     | Dial

@@ -24,9 +24,17 @@ from dataclasses import replace
 
 from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.rules import Rules
-from p2pfed.core.waiting import SeqRange
+from p2pfed.core.waiting import BlockRef
 from p2pfed.errors import InputError, P2pfedError
-from p2pfed.node.effects import CloseLink, Dial, Effect, Send, SendStored, StoredBlock
+from p2pfed.node.effects import (
+    CloseLink,
+    Dial,
+    Effect,
+    Send,
+    SendNamed,
+    SendStored,
+    StoredBlock,
+)
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.peers import (
     CALM,
@@ -48,6 +56,7 @@ from p2pfed.protocol.session import (
     BlocksWanted,
     HeadsHeard,
     LinkedHeard,
+    NamedWanted,
     OffsetMeasured,
     PeerLeft,
     PeerNamed,
@@ -220,6 +229,11 @@ class Gossip:
                     SendStored(link=link.id, feed=feed, from_seq=first, to_seq=last)
                     for feed, first, last in served
                 ]
+            case NamedWanted(refs=refs):
+                return [
+                    SendNamed(link=link.id, feed=ref.feed, seq_num=ref.seq_num, block_id=ref[2])
+                    for ref in link.session.serve_named(refs, holdings.holds)
+                ]
             case LinkedHeard(centres=centres):
                 link.linked = frozenset(centres)
                 return self._announce(link)
@@ -239,7 +253,9 @@ class Gossip:
             if held is not None and head.seq_num <= held.seq_num:
                 ours = holdings.block_id(feed, head.seq_num)
                 if ours is not None and ours != head.block_id:
-                    self._fetcher.name(link.id, feed, head.seq_num)
+                    ref = BlockRef(feed, *head)
+                    if not holdings.holds(ref):
+                        self._fetcher.name(link.id, ref)
 
     def _choose(self, link: PeerLink, now_ms: int) -> list[Effect]:
         """Of two links to one centre, closes the one that both ends agree on."""
@@ -318,9 +334,14 @@ class Gossip:
             effects += self._announce(other)
         return effects + self._ask(now_ms)
 
-    def lacks(self, ranges: Iterable[SeqRange], link: LinkId, now_ms: int) -> list[Effect]:
+    def lacks(self, refs: Iterable[BlockRef], link: LinkId, now_ms: int) -> list[Effect]:
         """A block that came over `link` waits for these: its sender has them."""
-        self._fetcher.lacks(ranges, link)
+        self._fetcher.lacks(refs, link)
+        return self._ask(now_ms)
+
+    def still_lacks(self, refs: Iterable[BlockRef], now_ms: int) -> list[Effect]:
+        """Blocks wait for these and they have not come; told once in a while."""
+        self._fetcher.name_again(refs)
         return self._ask(now_ms)
 
     def dropped(self, block_ids: Iterable[BlockId], now_ms: int) -> list[Effect]:
@@ -438,8 +459,14 @@ class Gossip:
 
     def _ask(self, now_ms: int) -> list[Effect]:
         return [
-            Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want(ranges))
-            for link_id, ranges in self._fetcher.plan(now_ms)
+            *(
+                Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want(ranges))
+                for link_id, ranges in self._fetcher.plan(now_ms)
+            ),
+            *(
+                Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want_named(r))
+                for link_id, r in self._fetcher.plan_named()
+            ),
         ]
 
     def _announce(self, link: PeerLink) -> list[Effect]:

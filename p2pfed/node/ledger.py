@@ -7,33 +7,50 @@ what the turn does next already sees it; all records of a turn are sealed into o
 
 At a start the blocks on disk are folded once, into the view as far as every round to come will
 reach. The live registers begin as a fork of the view's, and take what lies beyond.
+
+Where a feed has branches, the live registers hold the branch that came first here: what we said and
+did rests on what we saw. What counts, and so what the view holds, is the same for everyone
+(`p2pfed.core.branches`). So a job that runs for a centre that turns out to have forked is ended and
+accounted for like any other.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
 
 from p2pfed.core.blocks import Block, check_fork_proof, decode_stored, seal_block
 from p2pfed.core.clock import next_time
 from p2pfed.core.codec import encode
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, Position
+from p2pfed.core.governance import GOVERNANCE_RECORDS
+from p2pfed.core.ids import BlockId, FeedKey, Head, Position, ViewDigest
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
 from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
 from p2pfed.core.registers import Registers, in_force
-from p2pfed.core.replica import Admission, Replica
+from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
-from p2pfed.core.units import HlcTime, hlc_ms
+from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
 from p2pfed.core.view import View
+from p2pfed.core.waiting import block_ref
 from p2pfed.errors import InputError
 from p2pfed.node.effects import StoreBlocks, StoredBlock
 from p2pfed.node.identity import Federation, Identity
 
-ReadBack = Callable[[FeedKey, int], bytes | None]
-"""Reads an admitted block back from where it is stored; needed only to prove a fork."""
+
+class Shelf(Protocol):
+    """Where admitted blocks are stored: what the node reads back, which is rarely."""
+
+    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
+        """The block at this place of the feed, to prove a fork against it; None if not here."""
+        ...
+
+    def stored(self) -> Iterable[bytes]:
+        """All blocks in the order in which they were stored, to make the view anew."""
+        ...
+
 
 ACKS_AT_ONCE_MAX: Final = 640
 """Acks in one block of ours. One takes at most 82 bytes, so a header has room to spare."""
@@ -43,16 +60,13 @@ _NO_HEAD: Final = Head(-1, BlockId(b""))
 class Ledger:
     """Replica, live registers and view of one centre, and its own feed."""
 
-    def __init__(
-        self, me: Identity, federation: Federation, read_back: ReadBack | None = None
-    ) -> None:
+    def __init__(self, me: Identity, federation: Federation, shelf: Shelf) -> None:
         rules = federation.rules
         self.me = me
         self.federation = federation
-        self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, read_back)
-        self.view = View(
-            State(rules, federation.credit_lines, self._convict, federation.founders())
-        )
+        self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, shelf.block)
+        self._shelf = shelf
+        self.view = View(self._new_state, self._history, self._prove)
         self.touched: deque[Position] = deque()
         self.news: set[Position] = set()
         self.fresh: list[StoredBlock] = []
@@ -64,10 +78,19 @@ class Ledger:
         self._latest = HlcTime(0)
         self._live: Registers | None = None
         self.proofs: dict[FeedKey, ForkProof] = {}
+        self._replayed_sides: list[Block] = []
 
-    def _convict(self, proof: ForkProof) -> CentreName:
-        feed, _ = check_fork_proof(proof, self.federation.id, self.federation.keys)
-        return feed.centre
+    def _prove(self, proof: ForkProof) -> tuple[FeedKey, int]:
+        return check_fork_proof(proof, self.federation.id, self.federation.keys)
+
+    def _new_state(self) -> State:
+        federation = self.federation
+        return State(federation.rules, federation.credit_lines, self._prove, federation.founders())
+
+    def _history(self) -> Iterator[Block]:
+        """Every admitted block, in the order of admission: those on disk, then the newest."""
+        yield from map(decode_stored, self._shelf.stored())
+        yield from (decode_stored(block.data) for block in self.fresh)
 
     @property
     def rules(self) -> Rules:
@@ -78,10 +101,44 @@ class Ledger:
     def live(self) -> Registers:
         """The registers as of every admitted block; the first use ends the replay."""
         if self._live is None:
-            self._live = self.view.state.registers.fork()
-            for block in filter(_counts, self.view.waiting()):
-                self._live.fold_block(block)
+            registers = self.view.state.registers
+            if self._replayed_sides or registers.suspended:
+                self._live = self._fold_live()
+            else:
+                self._live = registers.fork()
+                for block in filter(_counts, self.view.waiting()):
+                    self._live.fold_block(block)
+            beyond = hlc_cut(self.view.cut_ms)
+            for block in self._replayed_sides:
+                if block.time > beyond:
+                    self.view.add(block)
+            self._replayed_sides.clear()
+            self._watch(self._live)
         return self._live
+
+    def _fold_live(self) -> Registers:
+        """Live registers from every block on disk, for a ledger in which a feed has branches."""
+        live = self._new_state().registers
+        for block in self._history():
+            self._fold_into(live, block)
+        return live
+
+    def _fold_into(self, live: Registers, block: Block) -> list[Position | str]:
+        """Folds what a block says to us: of a branch that came second, what members decide by."""
+        if not _counts(block):
+            return []
+        if not self.replica.is_side(block):
+            return live.fold_block(block)
+        live.governance.witness(block)
+        return [
+            live.fold(position, block.time, record)
+            for position, record in zip(block.positions(), block.records, strict=True)
+            if isinstance(record, (ForkProof, *GOVERNANCE_RECORDS))
+        ]
+
+    def _watch(self, live: Registers) -> None:
+        """Has the view judge the feeds that have, or may have, branches."""
+        self.view.watch({*self.replica.branched(), *live.convicted}, {})
 
     # What others wrote
 
@@ -99,16 +156,21 @@ class Ledger:
         """Admits the blocks that were from the future and whose time has come."""
         return self._take_all(self.replica.release(now_ms))
 
-    def replay(self, data: bytes) -> None:
+    def replay(self, data: bytes, *, side: bool = False) -> None:
         """Takes a block from our own disk, where only admitted blocks are; for start-up.
 
-        Nothing is verified again, and nothing counts as touched.
+        `side` says that it stands beside its feed. Nothing is verified again, and nothing counts
+        as touched.
 
         Raises:
             InputError: the stored bytes are not a block.
             StateError: `replica-restore`: the block does not extend its feed.
         """
         block = decode_stored(data)
+        if side:
+            self.replica.restore_side(block_ref(block), block.time)
+            self._replayed_sides.append(block)
+            return
         self.replica.restore(block.feed, block.seq_num, block.block_id, block.time)
         if self._live is None:
             self._note(block)
@@ -122,6 +184,8 @@ class Ledger:
     def _take_all(self, admission: Admission) -> Admission:
         for block in admission.admitted:
             self._take(block)
+        if admission.admitted:
+            self._watch(self.live)
         for fork in admission.forks:
             if fork.proof is not None and fork.feed.centre != self.me.name:
                 self.proofs.setdefault(fork.feed, fork.proof)
@@ -130,17 +194,17 @@ class Ledger:
     def _note(self, block: Block) -> None:
         self.view.add(block)
         self._latest = max(self._latest, block.time)
-        if block.feed == self.me.feed:
+        if block.feed == self.me.feed and not self.replica.is_side(block):
             self._acked.update(dict(block.header.acks))
 
     def _take(self, block: Block, *, fresh: bool = True) -> None:
         live = self.live
         self._note(block)
-        for touched in live.fold_block(block) if _counts(block) else ():
+        for touched in self._fold_into(live, block):
             if not isinstance(touched, str):
                 self._touch(touched)
         if fresh:
-            self.fresh.append(stored(block))
+            self.fresh.append(stored(block, side=self.replica.is_side(block)))
 
     # What we write
 
@@ -264,11 +328,25 @@ class Ledger:
     def _is_new(self, block: StoredBlock) -> bool:
         """True if we sealed the block in this run."""
         first = self._first_sealed
-        return first is not None and block.feed == self.me.feed and block.seq_num >= first
+        ours = block.feed == self.me.feed and not block.side
+        return first is not None and ours and block.seq_num >= first
 
     def _own_head(self, batch: list[StoredBlock]) -> tuple[FeedKey, Head] | None:
         last = batch[-1]
         return (last.feed, Head(last.seq_num, last.block_id)) if self._is_new(last) else None
+
+    def digest(self, cut_ms: int) -> ViewDigest:
+        """The view digest at a cut; the view must stand at it."""
+        frontier = self.replica.cut_frontier(hlc_cut(cut_ms))
+        return view_digest(frontier, self.view.verdict)
+
+    def renew(self) -> None:
+        """Makes the view and the live registers anew from the stored blocks.
+
+        For when something that a fold goes by has changed for blocks that were folded already.
+        """
+        self.view.renew()
+        self._live = self._fold_live()
 
     def block_id_at(self, position: Position) -> BlockId | None:
         """The id of the block that a record stands in; None if it is not sealed or not held."""
@@ -292,7 +370,7 @@ def position_feed(position: Position) -> FeedKey:
     return FeedKey(position.centre, position.epoch)
 
 
-def stored(block: Block) -> StoredBlock:
+def stored(block: Block, *, side: bool = False) -> StoredBlock:
     """The block as the store and the wire take it."""
     return StoredBlock(
         feed=block.feed,
@@ -300,4 +378,5 @@ def stored(block: Block) -> StoredBlock:
         block_id=block.block_id,
         time=block.time,
         data=block.data,
+        side=side,
     )

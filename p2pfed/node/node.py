@@ -65,7 +65,7 @@ from p2pfed.node.gossip import Gossip
 from p2pfed.node.home import Home
 from p2pfed.node.host import Host
 from p2pfed.node.identity import Federation, Identity
-from p2pfed.node.ledger import Ledger, ReadBack, stored, unsendable
+from p2pfed.node.ledger import Ledger, Shelf, stored, unsendable
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
@@ -84,7 +84,7 @@ class Node:
         federation: members, keys and rules.
         policy: what we decide alone about guests.
         rng: chance for whom to contact and when; nothing replicated depends on it.
-        read_back: reads one of our stored blocks, to prove a fork against it.
+        shelf: where our admitted blocks are stored.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Node:
         federation: Federation,
         policy: AdmissionPolicy,
         rng: Random,
-        read_back: ReadBack | None = None,
+        shelf: Shelf,
     ) -> None:
         self.me = me
         self.federation = federation
-        self.ledger = Ledger(me, federation, read_back)
+        self.ledger = Ledger(me, federation, shelf)
         self.trust = Trust(federation.rules.clock_error_ms)
         self.deadlines = Deadlines()
         self.rounds = Rounds(self.ledger)
@@ -116,9 +116,9 @@ class Node:
 
     # Start
 
-    def replay(self, data: bytes) -> None:
-        """Takes a stored block at start, in the order of storing."""
-        self.ledger.replay(data)
+    def replay(self, data: bytes, *, side: bool = False) -> None:
+        """Takes a stored block at start, in the order of storing; `side` as it was stored."""
+        self.ledger.replay(data, side=side)
 
     def start(
         self,
@@ -142,6 +142,8 @@ class Node:
             self._announced(centre, address)
         self.control.restore(rows or {})
         self.home.siblings.restore(rows or {})
+        for feed in sorted({*self.ledger.replica.branched(), *self.ledger.live.convicted}):
+            self.gossip.forked(feed)
         self.recovery.begin(memory, target, rows or {}, turn)
         if self.control.mode is Mode.WITHDRAWN:
             self.host.withdraw(turn)
@@ -257,8 +259,8 @@ class Node:
                 break
             admitted += admission.admitted
             unkept += _unkept(admission)
-            if admission.lacks:
-                turn.effects += self.gossip.lacks(admission.lacks, event.link, now_ms)
+            if admission.unmet:
+                turn.effects += self.gossip.lacks(admission.unmet, event.link, now_ms)
             self._forked(admission, turn)
         self._admitted(admitted, turn, event)
         self._fetch_again(unkept, turn)
@@ -284,7 +286,8 @@ class Node:
                     self._announced(block.feed.centre, record.address)
         if blocks:
             link = None if event is None else event.link
-            turn.effects += self.gossip.admitted([stored(b) for b in blocks], turn.now_ms, link)
+            heads = [stored(b) for b in blocks if not self.ledger.replica.is_side(b)]
+            turn.effects += self.gossip.admitted(heads, turn.now_ms, link)
 
     def _announced(self, centre: CentreName, address: str) -> None:
         """A centre says where it listens; our own administrator knows better, if he said so."""
@@ -299,6 +302,8 @@ class Node:
         turn.effects += self.gossip.tick(turn.now_ms, self.ledger.replica)
         self.recovery.step(turn)
         if self.rounds.due_ms() <= turn.now_ms:
+            awaited = self.ledger.replica.awaited()
+            turn.effects += self.gossip.still_lacks(awaited, turn.now_ms)
             self.rounds.run(turn, claim=self.recovery.ready)
             self._live_by(self.ledger.rules)
         if self.recovery.ready:
@@ -418,7 +423,7 @@ class Node:
         if not self._was_ready:
             self._become_ready(turn)
         for feed in sorted(self.ledger.proofs):
-            if feed.centre not in self.ledger.live.suspended:
+            if feed not in self.ledger.live.convicted:
                 self.ledger.write(self.ledger.proofs[feed], turn.now_ms)
         while self.ledger.touched:
             touched = self.ledger.touched.popleft()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head
+from p2pfed.core.waiting import BlockRef
 from p2pfed.node.effects import WARNING, Effect, Note
 from p2pfed.node.events import LinkUp
 from p2pfed.protocol.session import Session
@@ -25,6 +26,10 @@ class Holdings(Protocol):
 
     def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
         """The id of an admitted block; None if it is not held."""
+        ...
+
+    def holds(self, ref: BlockRef) -> bool:
+        """Whether exactly this block is admitted, on whichever branch."""
         ...
 
 

@@ -19,9 +19,7 @@ from p2pfed.core.ids import JobId, OfferId, ViewDigest
 from p2pfed.core.lifecycle import JobState, claim_until
 from p2pfed.core.matching import Matcher, Matching
 from p2pfed.core.records import Claim
-from p2pfed.core.replica import view_digest
 from p2pfed.core.rules import Rules
-from p2pfed.core.units import hlc_cut
 from p2pfed.node.effects import WARNING
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.turn import Turn
@@ -97,7 +95,7 @@ class Rounds:
         view = self._ledger.view
         for position, why in view.advance(cut_ms):
             turn.note(WARNING, "record-inert", f"record {position} counts for nothing: {why}")
-        digest = view_digest(self._ledger.replica.cut_frontier(hlc_cut(cut_ms)))
+        digest = self._ledger.digest(cut_ms)
         self._last_cut_ms = cut_ms
         matching = self._matcher.match(view.state.match_input(number, cut_ms))
         self.last, self.last_digest, self.last_matching = number, digest, matching

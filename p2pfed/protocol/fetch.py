@@ -13,8 +13,9 @@ It is one for the whole node, because only a view over all links can ask for eac
   party first waits RELAY_MS for that push if it is linked to the author; as long as the author's
   blocks keep coming, the wait begins anew.
 - *Named blocks.* A received block that lacks others names them, and whoever sent it has them. Of a
-  forked feed only such blocks are fetched, from whoever named them: on a fork, a `seq_num` alone
-  does not say which block is meant. Likewise where another block waits at the place of a named one.
+  forked feed only such blocks are fetched, by id, from whoever named them: on a fork, a `seq_num`
+  alone does not say which block is meant. Likewise where another block waits at the place of a
+  named one.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from p2pfed.protocol.limits import (
     FETCH_TIMEOUT_MS,
     LINK_WINDOW_BLOCKS_MAX,
     LINK_WINDOW_BYTES_MAX,
+    NAMED_BLOCKS_MAX,
     RELAY_MS,
     RUN_BLOCKS_MAX,
-    WANT_BLOCKS_MAX,
 )
 
 Place = tuple[FeedKey, int]
@@ -52,7 +53,7 @@ class _Link:
         overdue: no longer expected; asked of others if they have it. With the time of the last
             straw.
         fresh: what came with the last call of `came`.
-        named: blocks that the peer's blocks named on a fork, each asked for once.
+        named: blocks that the peer is asked for by id, each once.
         queue: those of them that are still to be asked for.
     """
 
@@ -63,9 +64,9 @@ class _Link:
         self.has: dict[FeedKey, int] = {}
         self.flying: dict[Place, int] = {}
         self.overdue: dict[Place, int] = {}
-        self.fresh: set[Place] = set()
-        self.named: set[Place] = set()
-        self.queue: list[Place] = []
+        self.fresh: set[BlockId] = set()
+        self.named: set[BlockRef] = set()
+        self.queue: list[BlockRef] = []
         self.came_ms = now_ms
 
 
@@ -211,18 +212,20 @@ class Fetcher:
         link.came_ms = now_ms
         for ref, size in blocks:
             place = (ref.feed, ref.seq_num)
-            link.fresh.add(place)
+            link.fresh.add(ref.block_id)
             link.flying.pop(place, None)
             link.overdue.pop(place, None)
             self._mean_bytes = (self._mean_bytes * 15 + size) // 16 + 1
+            if ref in link.named:
+                continue
             self.heard(link_id, ref.feed, ref.seq_num)
             lag = self._lags.get(ref.feed)
-            if lag is not None and place not in link.named:
+            if lag is not None:
                 lag.flying.pop(ref.seq_num, None)
                 if ref.seq_num > self._held.get(ref.feed, -1):
                     lag.waiting[ref.seq_num] = ref.block_id
 
-    def lacks(self, ranges: Iterable[SeqRange], link_id: int) -> None:
+    def lacks(self, refs: Iterable[BlockRef], link_id: int) -> None:
         """A block that came over the link names these, and the replica has none of them.
 
         Told after what the same bytes brought was `admitted`.
@@ -230,28 +233,33 @@ class Fetcher:
         link = self._links.get(link_id)
         if link is None:
             return
-        for feed, first, last in ranges:
-            held = self._held.get(feed, -1)
-            forked = feed in self._forked
-            if last > held and not forked:
-                self.heard(link_id, feed, last)
-            lag = self._lags.get(feed)
-            for seq_num in range(first, last + 1):
-                if len(link.named) == WANT_BLOCKS_MAX:
-                    break
-                # What came for this place, if it still waits, is another block than the named one.
-                rival = lag is not None and seq_num in lag.waiting
-                if (forked or seq_num <= held or rival) and (feed, seq_num) not in link.fresh:
-                    self.name(link_id, feed, seq_num)
+        for ref in refs:
+            held = self._held.get(ref.feed, -1)
+            forked = ref.feed in self._forked
+            if ref.seq_num > held and not forked:
+                self.heard(link_id, ref.feed, ref.seq_num)
+            lag = self._lags.get(ref.feed)
+            # What came for this place, if it still waits, is another block than the named one.
+            rival = lag is not None and ref.seq_num in lag.waiting
+            if (forked or ref.seq_num <= held or rival) and ref.block_id not in link.fresh:
+                self.name(link_id, ref)
 
-    def name(self, link_id: int, feed: FeedKey, seq_num: int) -> None:
-        """The peer has another block than ours at this place: ask it for that, once."""
+    def name(self, link_id: int, ref: BlockRef) -> None:
+        """The peer has this very block: ask it for that, once."""
         link = self._links.get(link_id)
-        place = (feed, seq_num)
-        if link is not None and place not in link.named and len(link.named) < WANT_BLOCKS_MAX:
-            link.named.add(place)
-            link.queue.append(place)
+        if link is not None and ref not in link.named and len(link.named) < NAMED_BLOCKS_MAX:
+            link.named.add(ref)
+            link.queue.append(ref)
             self._stirred = True
+
+    def name_again(self, refs: Iterable[BlockRef]) -> None:
+        """These are still lacking on feeds with branches: asks one more link for each."""
+        for ref in refs:
+            if ref.feed in self._forked or ref.seq_num <= self._held.get(ref.feed, -1):
+                for link_id in sorted(self._links):
+                    if ref not in self._links[link_id].named:
+                        self.name(link_id, ref)
+                        break
 
     def _aim(self, feed: FeedKey, seq_num: int) -> None:
         if (
@@ -266,6 +274,15 @@ class Fetcher:
 
     # What to ask for
 
+    def plan_named(self) -> list[tuple[int, tuple[BlockRef, ...]]]:
+        """Which exact blocks to ask of which link now; they count as asked."""
+        asked: list[tuple[int, tuple[BlockRef, ...]]] = []
+        for link_id, link in sorted(self._links.items()):
+            if link.queue:
+                asked.append((link_id, tuple(sorted(link.queue))))
+                link.queue.clear()
+        return asked
+
     def plan(self, now_ms: int) -> list[tuple[int, tuple[SeqRange, ...]]]:
         """What to ask of which link now; it counts as asked. By link, each list by feed."""
         grace_ms = self._grace_ms()
@@ -273,10 +290,6 @@ class Fetcher:
             return []
         self._stirred = False
         asked: dict[int, list[SeqRange]] = {}
-        for link_id, link in self._links.items():
-            for feed, seq_num in link.queue:
-                asked.setdefault(link_id, []).append(SeqRange(feed, seq_num, seq_num))
-            link.queue.clear()
         if self._lags:
             budget = min(FETCH_BLOCKS_MAX, FETCH_BYTES_MAX // self._mean_bytes)
             window = max(1, min(FEED_WINDOW_BLOCKS_MAX, budget // len(self._lags)))

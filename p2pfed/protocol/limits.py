@@ -19,6 +19,10 @@ FEEDS_MAX: Final = 4096
 WANT_RANGES_MAX: Final = 1024
 WANT_BLOCKS_MAX: Final = 4096
 """Blocks that one Want may ask for."""
+WANT_NAMED_MAX: Final = 1024
+"""Blocks that one WantNamed may ask for."""
+NAMED_BLOCKS_MAX: Final = 65_536
+"""Blocks that one link asks for by id, or may ask us for."""
 REPEATED_BLOCKS_MAX: Final = 4096
 """Blocks that one link may ask for a second time (a peer may have had to drop some)."""
 STALE_HEADS_MAX: Final = 4096

@@ -1,4 +1,4 @@
-"""What two daemons say to each other: nine messages, each one frame.
+"""What two daemons say to each other: ten messages, each one frame.
 
 A message on the wire is a CBOR map whose key 0 holds its type and whose other keys are the numbers
 given below; docs/reference/peer-protocol.md is the normative text. Decoding is strict: a key too
@@ -38,6 +38,7 @@ from p2pfed.protocol.limits import (
     PROTOCOL_VERSION,
     SOFTWARE_BYTES_MAX,
     WANT_BLOCKS_MAX,
+    WANT_NAMED_MAX,
     WANT_RANGES_MAX,
 )
 
@@ -122,7 +123,17 @@ class Linked:
     centres: tuple[CentreName, ...]
 
 
-Message = Hello | FrontierMessage | Blocks | Have | Want | Ping | Pong | Bye | Linked
+@dataclass(frozen=True, slots=True)
+class WantNamed:
+    """Blocks that the speaker asks for by id: 1 `[[centre, epoch, seq, id]...]`.
+
+    Where a feed has branches, a place alone does not say which block is meant.
+    """
+
+    refs: tuple[BlockRef, ...]
+
+
+Message = Hello | FrontierMessage | Blocks | Have | Want | Ping | Pong | Bye | Linked | WantNamed
 
 
 # Encoding
@@ -156,6 +167,8 @@ def encode_message(message: Message) -> bytes:
             return _framed(8, code, text)
         case Linked(centres=centres):
             return _framed(9, [str(centre) for centre in centres])
+        case WantNamed(refs=refs):
+            return _framed(10, [[*ref.feed, ref.seq_num, ref.block_id] for ref in refs])
 
 
 def _framed(message_type: int, *values: CborItem) -> bytes:
@@ -278,6 +291,16 @@ def _decode_linked(item: Mapping[int, CborItem]) -> Linked:
     return Linked(centres)
 
 
+def _decode_want_named(item: Mapping[int, CborItem]) -> WantNamed:
+    rows = item[1]
+    if type(rows) is not list or not 0 < len(rows) <= WANT_NAMED_MAX:
+        raise _bad("WantNamed", f"must hold 1 to {WANT_NAMED_MAX} blocks")
+    refs = tuple(BlockRef(feed, *head) for feed, head in (_head(row, "WantNamed") for row in rows))
+    if any(not a < b for a, b in pairwise(refs)):
+        raise _bad("WantNamed", "must hold blocks in ascending order")
+    return WantNamed(refs)
+
+
 _DECODERS: Final[dict[int, tuple[str, int, Callable[[Mapping[int, CborItem]], Message]]]] = {
     1: ("Hello", 5, _decode_hello),
     2: ("Frontier", 1, lambda item: FrontierMessage(_heads(item[1], "Frontier"))),
@@ -288,6 +311,7 @@ _DECODERS: Final[dict[int, tuple[str, int, Callable[[Mapping[int, CborItem]], Me
     7: ("Pong", 3, _decode_pong),
     8: ("Bye", 2, _decode_bye),
     9: ("Linked", 1, _decode_linked),
+    10: ("WantNamed", 1, _decode_want_named),
 }
 
 
@@ -318,16 +342,21 @@ def _heads(rows: CborItem, name: str) -> Heads:
         raise _bad(name, f"must hold at most {FEEDS_MAX} heads")
     heads: list[tuple[FeedKey, Head]] = []
     for row in rows:
-        if type(row) is not list or len(row) != 4:
-            raise _bad(name, "must hold heads [centre, epoch, seq_num, block id]")
-        feed = _feed(row, name)
-        block_id = row[3]
-        if type(block_id) is not bytes or len(block_id) != 32:
-            raise _bad(name, "must hold block ids of 32 bytes")
+        feed, head = _head(row, name)
         if heads and heads[-1][0] >= feed:
             raise _bad(name, "must hold heads in ascending order of their feeds")
-        heads.append((feed, Head(_integer(row[2], name, SEQ_NUM_MAX), BlockId(block_id))))
+        heads.append((feed, head))
     return tuple(heads)
+
+
+def _head(row: CborItem, name: str) -> tuple[FeedKey, Head]:
+    if type(row) is not list or len(row) != 4:
+        raise _bad(name, "must hold heads [centre, epoch, seq_num, block id]")
+    feed = _feed(row, name)
+    block_id = row[3]
+    if type(block_id) is not bytes or len(block_id) != 32:
+        raise _bad(name, "must hold block ids of 32 bytes")
+    return feed, Head(_integer(row[2], name, SEQ_NUM_MAX), BlockId(block_id))
 
 
 # Blocks, as far as a session looks into them

@@ -15,7 +15,8 @@ messages by one table:
     state            admits                                   then
     expect-hello     Hello                                    expect-frontier
     expect-frontier  Frontier                                 open
-    open             Blocks, Have, Want, Linked, Ping, Pong   open
+    open             Blocks, Have, Want, WantNamed, Linked,   open
+                     Ping, Pong
     any of these     Bye                                      closed
 
 Faults of the peer are `InputError`s and leave the session closed; faults of ours `StateError`s.
@@ -23,13 +24,13 @@ Faults of the peer are `InputError`s and leave the session closed; faults of our
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
 from p2pfed import __version__
-from p2pfed.core.ids import CentreName, FederationId, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.limits import FRAME_BYTES_MAX
 from p2pfed.core.waiting import BlockRef, SeqRange
 from p2pfed.errors import InputError, StateError
@@ -38,12 +39,14 @@ from p2pfed.protocol.limits import (
     BYE_TEXT_BYTES_MAX,
     FEEDS_MAX,
     HELLO_BYTES_MAX,
+    NAMED_BLOCKS_MAX,
     PING_BURST_MAX,
     PING_REFILL_MS,
     PUSH_LAG_BLOCKS_MAX,
     REPEATED_BLOCKS_MAX,
     STALE_HEADS_MAX,
     WANT_BLOCKS_MAX,
+    WANT_NAMED_MAX,
     WANT_RANGES_MAX,
 )
 from p2pfed.protocol.messages import (
@@ -58,6 +61,7 @@ from p2pfed.protocol.messages import (
     Ping,
     Pong,
     Want,
+    WantNamed,
     claimed_ref,
     decode_message,
     encode_message,
@@ -82,6 +86,7 @@ MOVES: Final[Mapping[State, Mapping[type[Message], State]]] = {
         Blocks: State.OPEN,
         Have: State.OPEN,
         Want: State.OPEN,
+        WantNamed: State.OPEN,
         Linked: State.OPEN,
         Ping: State.OPEN,
         Pong: State.OPEN,
@@ -122,6 +127,13 @@ class BlocksWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedWanted:
+    """The peer asks for exactly these; `serve_named` says which of them to send."""
+
+    refs: tuple[BlockRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OffsetMeasured:
     """The peer's clock minus ours, and the round trip that bounds the error of that."""
 
@@ -156,6 +168,7 @@ SessionEvent = (
     | HeadsHeard
     | BlocksCame
     | BlocksWanted
+    | NamedWanted
     | OffsetMeasured
     | LinkedHeard
     | Answer
@@ -187,6 +200,8 @@ class Session:
         self._heard: dict[FeedKey, int] = {}
         self._sent: dict[FeedKey, Spans] = {}
         self._asked: set[tuple[FeedKey, int]] = set()
+        self._asked_named: set[BlockId] = set()
+        self._served_named: set[BlockId] = set()
         self._repeated = 0
         self._stale = 0
         self._offered_to = -1
@@ -278,6 +293,42 @@ class Session:
             frames.append(encode_message(Want(tuple(batch))))
         return b"".join(frames)
 
+    def want_named(self, refs: Iterable[BlockRef]) -> bytes:
+        """Asks for exactly these blocks."""
+        wanted = sorted(refs)
+        self._asked_named.update(ref.block_id for ref in wanted)
+        return b"".join(
+            encode_message(WantNamed(tuple(wanted[at : at + WANT_NAMED_MAX])))
+            for at in range(0, len(wanted), WANT_NAMED_MAX)
+        )
+
+    def serve_named(
+        self, refs: Iterable[BlockRef], holds: Callable[[BlockRef], bool]
+    ) -> tuple[BlockRef, ...]:
+        """Those of the wanted blocks that we hold and now send; each is sent once.
+
+        Raises:
+            InputError: `protocol-want-repeated`, as `serve`.
+        """
+        served: list[BlockRef] = []
+        for ref in refs:
+            if ref.block_id not in self._served_named and holds(ref):
+                self._served_named.add(ref.block_id)
+                served.append(ref)
+            else:
+                self._repeated += 1
+        if self._repeated > REPEATED_BLOCKS_MAX or len(self._served_named) > NAMED_BLOCKS_MAX:
+            raise self._repeats()
+        return tuple(served)
+
+    def _repeats(self) -> InputError:
+        self.state = State.CLOSED
+        return InputError(
+            "protocol-want-repeated",
+            "the peer asks again and again for blocks that it was sent or can't be sent",
+            where=self.peer,
+        )
+
     def serve(
         self, ranges: Iterable[SeqRange], heads: Mapping[FeedKey, Head]
     ) -> tuple[SeqRange, ...]:
@@ -298,12 +349,7 @@ class Session:
             fresh = self._sent_to(feed, wanted.from_seq, last) if last >= wanted.from_seq else 0
             self._repeated += wanted.to_seq - wanted.from_seq + 1 - fresh
             if self._repeated > REPEATED_BLOCKS_MAX:
-                self.state = State.CLOSED
-                raise InputError(
-                    "protocol-want-repeated",
-                    "the peer asks again and again for blocks that it was sent or can't be sent",
-                    where=self.peer,
-                )
+                raise self._repeats()
             if last >= wanted.from_seq:
                 served.append(SeqRange(feed, wanted.from_seq, last))
             if feed.centre == self._me:
@@ -379,6 +425,8 @@ class Session:
                 yield BlocksCame(tuple((self._take(data), data) for data in blocks))
             case Want(ranges=ranges):
                 yield BlocksWanted(ranges)
+            case WantNamed(refs=refs):
+                yield NamedWanted(refs)
             case Linked(centres=centres):
                 yield LinkedHeard(centres)
             case Ping(sent_ms=sent_ms):
@@ -421,6 +469,9 @@ class Session:
         ref = claimed_ref(data)
         place = (ref.feed, ref.seq_num)
         heard = self._heard.get(ref.feed, -1)
+        if ref.block_id in self._asked_named:
+            self._asked_named.discard(ref.block_id)
+            return ref
         if place in self._asked:
             self._asked.discard(place)
         elif ref.feed.centre != self.peer or ref.seq_num <= heard:

@@ -42,6 +42,7 @@ from p2pfed.node.effects import (
     Reply,
     SecureSibling,
     Send,
+    SendNamed,
     SendPayload,
     SendResult,
     SendStored,
@@ -259,6 +260,8 @@ class Brain:
                 self._links.send(effect.link, effect.data)
             case SendStored():
                 self._links.send_stored(effect.link, effect.feed, effect.from_seq, effect.to_seq)
+            case SendNamed():
+                self._links.send_named(effect.link, effect.feed, effect.seq_num, effect.block_id)
             case CloseLink():
                 self._links.close(effect.link, effect.error)
             case Dial():

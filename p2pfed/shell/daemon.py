@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from p2pfed.core.charter import Charter, check_charter, decode_charter
-from p2pfed.core.ids import FeedKey, Head
+from p2pfed.core.ids import Head
 from p2pfed.core.keys import key_id
 from p2pfed.core.lifecycle import HostPhase
 from p2pfed.errors import InputError, P2pfedError
@@ -131,7 +131,7 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     node = make_node(config, key, charter, database)
     stack.enter_context(rarely_collecting())
     for row in database.blocks():
-        node.replay(row.data)
+        node.replay(row.data, side=row.side)
     keep_all()
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
@@ -214,10 +214,7 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
         epoch=max((f.epoch for f in database.frontier() if f.centre == config.name), default=0),
     )
 
-    def read_back(feed: FeedKey, seq_num: int) -> bytes | None:
-        return next(database.read_range(feed, seq_num, seq_num), None)
-
-    return Node(me, federation, config.policy, random.Random(), read_back)  # noqa: S311
+    return Node(me, federation, config.policy, random.Random(), database)  # noqa: S311
 
 
 def _judge(

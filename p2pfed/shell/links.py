@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pfed.core.ids import CentreName, FeedKey
+from p2pfed.core.ids import BlockId, CentreName, FeedKey
 from p2pfed.core.limits import BLOCKS_PER_FRAME_BYTES
 from p2pfed.errors import P2pfedError
 from p2pfed.node.events import DialFailed, Event, LinkBytes, LinkDown, LinkId, LinkUp
@@ -46,12 +46,17 @@ LINKS_PER_CENTRE_MAX: Final = 4
 class StoredReader(Protocol):
     """Reads stored blocks in the form in which they are sent."""
 
-    async def __call__(self, feed: FeedKey, from_seq: int, to_seq: int) -> tuple[bytes, int]:
-        """Frames with the first blocks of the range, and the `seq_num` after the last of them."""
+    async def __call__(
+        self, feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+    ) -> tuple[bytes, int]:
+        """Frames with the first blocks of the range, and the `seq_num` after the last of them.
+
+        With a `block_id` the range is one place, and the block of that id is meant.
+        """
 
 
 def stored_reader(
-    read_range: Callable[[FeedKey, int, int], Iterator[bytes]],
+    read_range: Callable[[FeedKey, int, int, BlockId | None], Iterator[bytes]],
     frame_blocks: Callable[[list[bytes]], bytes],
 ) -> StoredReader:
     """Reads and frames up to `BLOCKS_PER_FRAME_BYTES` at a time, in a worker thread.
@@ -61,10 +66,12 @@ def stored_reader(
         frame_blocks: the protocol's; one frame of these blocks.
     """
 
-    def read(feed: FeedKey, from_seq: int, to_seq: int) -> tuple[bytes, int]:
+    def read(
+        feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+    ) -> tuple[bytes, int]:
         found: list[bytes] = []
         room = BLOCKS_PER_FRAME_BYTES
-        blocks = read_range(feed, from_seq, to_seq)
+        blocks = read_range(feed, from_seq, to_seq, block_id)
         for data in islice(blocks, to_seq - from_seq + 1):
             room -= len(data)
             if room < 0 and found:
@@ -72,8 +79,10 @@ def stored_reader(
             found.append(data)
         return frame_blocks(found), from_seq + len(found)
 
-    async def in_thread(feed: FeedKey, from_seq: int, to_seq: int) -> tuple[bytes, int]:
-        return await trio.to_thread.run_sync(read, feed, from_seq, to_seq)
+    async def in_thread(
+        feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+    ) -> tuple[bytes, int]:
+        return await trio.to_thread.run_sync(read, feed, from_seq, to_seq, block_id)
 
     return in_thread
 
@@ -83,6 +92,7 @@ class _Range:
     feed: FeedKey
     next_seq: int
     to_seq: int
+    block_id: BlockId | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +168,14 @@ class Links:
         found = self._links.get(link)
         if found is not None and not found.closing and from_seq <= to_seq:
             found.queue.append(_Range(feed, from_seq, to_seq))
+            found.queued_ranges += 1
+            self._grown(found)
+
+    def send_named(self, link: LinkId, feed: FeedKey, seq_num: int, block_id: BlockId) -> None:
+        """Queues one stored block, on whichever branch of its feed it stands."""
+        found = self._links.get(link)
+        if found is not None and not found.closing:
+            found.queue.append(_Range(feed, seq_num, seq_num, block_id))
             found.queued_ranges += 1
             self._grown(found)
 
@@ -248,7 +266,9 @@ class Links:
         """The next bytes to send, of at most `SEND_BYTES` or one entry."""
         entry = link.queue[0]
         if isinstance(entry, _Range):
-            data, entry.next_seq = await self._read_stored(entry.feed, entry.next_seq, entry.to_seq)
+            data, entry.next_seq = await self._read_stored(
+                entry.feed, entry.next_seq, entry.to_seq, entry.block_id
+            )
             if entry.next_seq > entry.to_seq:
                 link.queue.popleft()
                 link.queued_ranges -= 1

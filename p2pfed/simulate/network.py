@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pfed.core.ids import CentreName
-from p2pfed.node.effects import CloseLink, Dial, Send, SendStored
+from p2pfed.node.effects import CloseLink, Dial, Send, SendNamed, SendStored
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.simulate.scene import Centre, Scene
@@ -30,13 +30,18 @@ class Network:
         self.severed: set[frozenset[CentreName]] = set()
         """Pairs of centres that can't reach each other."""
 
-    def perform(self, centre: Centre, effect: Send | SendStored | CloseLink | Dial) -> None:
+    def perform(
+        self, centre: Centre, effect: Send | SendStored | SendNamed | CloseLink | Dial
+    ) -> None:
         """Does what a node wants done on its links."""
         match effect:
             case Send():
                 self._send(centre.name, effect.link, effect.data)
             case SendStored():
                 self._send_stored(centre, effect)
+            case SendNamed():
+                named = [b.data for b in centre.disk.blocks if b.block_id == effect.block_id]
+                self._send(centre.name, effect.link, frame_blocks(named))
             case CloseLink():
                 link = self._links.get((centre.name, effect.link))
                 if link is not None and link.open:
@@ -107,7 +112,9 @@ class Network:
         blocks = [
             b.data
             for b in sorted(centre.disk.blocks, key=lambda b: b.seq_num)
-            if b.feed == effect.feed and effect.from_seq <= b.seq_num <= effect.to_seq
+            if b.feed == effect.feed
+            and not b.side
+            and effect.from_seq <= b.seq_num <= effect.to_seq
         ]
         self._send(centre.name, effect.link, frame_blocks(blocks))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pfed.core.ids import CentreName, ClaimId, Head, JobId, PublicKey
+from p2pfed.core.ids import CentreName, ClaimId, FeedKey, Head, JobId, PublicKey
 from p2pfed.core.records import Job, Outcome
 from p2pfed.errors import P2pfedError
 from p2pfed.node.effects import StoredBlock
@@ -61,6 +61,17 @@ class Disk:
     mark: Head | None = None
     natives: dict[str, Native] = field(default_factory=dict)
     payloads: set[ClaimId] = field(default_factory=set)
+
+    # What a node reads back.
+
+    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
+        """The block at this place of the feed, None if there is none."""
+        found = (b for b in self.blocks if (b.feed, b.seq_num, b.side) == (feed, seq_num, False))
+        return next((b.data for b in found), None)
+
+    def stored(self) -> Iterable[bytes]:
+        """All blocks, in the order in which they were stored."""
+        return [block.data for block in self.blocks]
 
 
 @dataclass(slots=True)

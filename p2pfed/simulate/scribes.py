@@ -374,5 +374,5 @@ def _key(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"scribe {name}".encode()).digest())
 
 
-def _nobody(_proof: ForkProof) -> CentreName:
+def _nobody(_proof: ForkProof) -> tuple[FeedKey, int]:
     raise AssertionError("no scribe proves a fork")

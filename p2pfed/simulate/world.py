@@ -41,6 +41,7 @@ from p2pfed.node.effects import (
     Note,
     Reply,
     Send,
+    SendNamed,
     SendPayload,
     SendResult,
     SendStored,
@@ -144,9 +145,9 @@ class World(Scene):
             address=f"{name}:1",
         )
         rng = Random(self.rng.getrandbits(64))
-        node = Node(me, self.federation, AdmissionPolicy(), rng)
+        node = Node(me, self.federation, AdmissionPolicy(), rng, centre.disk)
         for block in centre.disk.blocks:
-            node.replay(block.data)
+            node.replay(block.data, side=block.side)
         centre.node, centre.life, centre.wake_ms = node, centre.life + 1, -1
         centre.fetches.clear()
         memory, target = judge(node.ledger.head, centre.disk.mark)
@@ -201,7 +202,7 @@ class World(Scene):
         match effect:
             case StoreBlocks():
                 self._store(centre, effect)
-            case Send() | SendStored() | CloseLink() | Dial():
+            case Send() | SendStored() | SendNamed() | CloseLink() | Dial():
                 self.network.perform(centre, effect)
             case Reply():
                 centre.replies[effect.request] = effect.error or effect.result

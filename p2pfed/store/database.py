@@ -35,7 +35,7 @@ from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head
 from p2pfed.errors import P2pfedError, StateError, StorageError
 from p2pfed.store.files import disk_errors, disk_full, make_folder, sync_folder
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x50324644
 """`P2FD`: what `file` and SQLite see in the header."""
 PAGE_BYTES: Final = 1 << 20
@@ -50,12 +50,15 @@ CREATE TABLE feeds (
     UNIQUE (centre, epoch));
 CREATE TABLE blocks (
     admission INTEGER PRIMARY KEY, feed INTEGER NOT NULL, seq_num INTEGER NOT NULL,
-    block_id BLOB NOT NULL, time INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL,
-    UNIQUE (feed, seq_num));
+    block_id BLOB NOT NULL, time INTEGER NOT NULL, crc INTEGER NOT NULL, side INTEGER NOT NULL,
+    data BLOB NOT NULL);
+CREATE UNIQUE INDEX chain ON blocks (feed, seq_num) WHERE side = 0;
+CREATE UNIQUE INDEX branches ON blocks (feed, seq_num, block_id) WHERE side = 1;
 CREATE TABLE local (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
 """
 _INSERT: Final = (
-    "INSERT INTO blocks (feed, seq_num, block_id, time, crc, data) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO blocks (feed, seq_num, block_id, time, crc, side, data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -82,6 +85,10 @@ class StoredBlock(Protocol):
     def data(self) -> bytes:
         """The bytes as they were received."""
 
+    @property
+    def side(self) -> bool:
+        """Whether it stands beside its feed, on a branch that came second."""
+
 
 class BlockRow(NamedTuple):
     """A stored block, as it is read back."""
@@ -91,6 +98,7 @@ class BlockRow(NamedTuple):
     block_id: BlockId
     time: int
     data: bytes
+    side: bool = False
 
 
 class Database:
@@ -188,7 +196,7 @@ class Database:
 
     def _row(
         self, block: StoredBlock, fresh: dict[FeedKey, int]
-    ) -> tuple[int, int, bytes, int, int, bytes]:
+    ) -> tuple[int, int, bytes, int, int, bool, bytes]:
         feed = self._feeds.get(block.feed) or fresh.get(block.feed)
         if feed is None:
             feed = self._writer.execute(
@@ -198,7 +206,7 @@ class Database:
             fresh[block.feed] = feed
         data = block.data
         time = _to_signed(block.time)
-        return feed, block.seq_num, block.block_id, time, zlib.crc32(data), data
+        return feed, block.seq_num, block.block_id, time, zlib.crc32(data), block.side, data
 
     def _set_local(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -254,10 +262,16 @@ class Database:
                 feed = names[row.feed]
                 self._check(feed, row)
                 block_id = BlockId(row.block_id)
-                yield BlockRow(feed, row.seq_num, block_id, row.time & _U64, row.data)
+                time = row.time & _U64
+                yield BlockRow(feed, row.seq_num, block_id, time, row.data, bool(row.side))
 
-    def read_range(self, feed: FeedKey, from_seq: int, to_seq: int) -> Iterator[bytes]:
+    def read_range(
+        self, feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+    ) -> Iterator[bytes]:
         """The received bytes of the blocks `from_seq` to `to_seq`, both included, in order.
+
+        Of a feed with branches, those of the branch that came first; with a `block_id`, one block
+        on whichever branch it stands, at the place `from_seq`.
 
         Raises:
             StateError: `block-not-stored`, where the first missing one would stand.
@@ -265,6 +279,11 @@ class Database:
         """
         number = self._feeds.get(feed, _NO_FEED)
         seq_num = from_seq
+        if block_id is not None:
+            for row in self._page(_NAMED, (number, from_seq, block_id)):
+                self._check(feed, row)
+                yield row.data
+            return
         while seq_num <= to_seq:
             page = self._page(_NEXT_OF_FEED, (number, seq_num, to_seq))
             if not page or page[0].seq_num != seq_num:
@@ -279,12 +298,24 @@ class Database:
                 seq_num += 1
                 yield row.data
 
+    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
+        """The block at that place of the branch that came first, None if it is not here."""
+        rows = self._page(_NEXT_OF_FEED, (self._feeds.get(feed, _NO_FEED), seq_num, seq_num))
+        for row in rows:
+            self._check(feed, row)
+            return row.data
+        return None
+
+    def stored(self) -> Iterator[bytes]:
+        """The bytes of all blocks, in the order of their admission; raises as `blocks`."""
+        return (row.data for row in self.blocks())
+
     def frontier(self) -> Frontier:
         """For every feed, its newest block."""
         rows = self._rows(
             "SELECT f.centre, f.epoch, b.seq_num, b.block_id FROM feeds f JOIN blocks b"
-            " ON b.feed = f.feed AND b.seq_num = (SELECT max(seq_num) FROM blocks"
-            " WHERE feed = f.feed) ORDER BY f.centre, f.epoch",
+            " ON b.feed = f.feed AND b.side = 0 AND b.seq_num = (SELECT max(seq_num) FROM blocks"
+            " WHERE feed = f.feed AND side = 0) ORDER BY f.centre, f.epoch",
             (),
         )
         return {FeedKey(CentreName(c), e): Head(s, BlockId(i)) for c, e, s, i in rows}
@@ -292,7 +323,7 @@ class Database:
     def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
         """The id of the block at that position, None if it is not here."""
         rows = self._rows(
-            "SELECT block_id FROM blocks WHERE feed = ? AND seq_num = ?",
+            "SELECT block_id FROM blocks WHERE feed = ? AND seq_num = ? AND side = 0",
             (self._feeds.get(feed, _NO_FEED), seq_num),
         )
         return BlockId(rows[0][0]) if rows else None
@@ -326,7 +357,7 @@ class Database:
         with self._read_lock, _sqlite_errors(self.path):
             return self._reader.execute(query, values).fetchall()
 
-    def _page(self, query: str, values: Sequence[int]) -> list[_Row]:
+    def _page(self, query: str, values: Sequence[int | bytes]) -> list[_Row]:
         """The first rows of the answer, about PAGE_BYTES of them, at least one if there is one."""
         found: list[_Row] = []
         size = 0
@@ -361,13 +392,16 @@ class _Row(NamedTuple):
     block_id: bytes
     time: int
     crc: int
+    side: int
     data: bytes
 
 
-_NEXT_ADMITTED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
-    FROM blocks WHERE admission > ? AND admission <= ? ORDER BY admission"""
-_NEXT_OF_FEED: Final = """SELECT admission, feed, seq_num, block_id, time, crc, data
-    FROM blocks WHERE feed = ? AND seq_num BETWEEN ? AND ? ORDER BY seq_num"""
+_SELECT: Final = "SELECT admission, feed, seq_num, block_id, time, crc, side, data FROM blocks"
+_NEXT_ADMITTED: Final = f"{_SELECT} WHERE admission > ? AND admission <= ? ORDER BY admission"
+_NEXT_OF_FEED: Final = (
+    f"{_SELECT} WHERE feed = ? AND side = 0 AND seq_num BETWEEN ? AND ? ORDER BY seq_num"
+)
+_NAMED: Final = f"{_SELECT} WHERE feed = ? AND seq_num = ? AND block_id = ?"
 _ROW_BYTES: Final = 256
 """What a row costs in memory beside its block, roughly: bounds a page of tiny blocks."""
 _NO_FEED: Final = -1

@@ -198,7 +198,7 @@ def fold_all(maker: Maker) -> None:
     charter = maker.charter
     lines = {card.name: card.credit_line for card in charter.founders}
 
-    def convict(_proof: ForkProof) -> CentreName:
+    def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
         raise AssertionError("no centre forks here")
 
     state = State(charter.rules, lines, convict)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import outcome_of
-from p2pfed.core.ids import CentreName, Position
+from p2pfed.core.ids import CentreName, FeedKey, Position
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
     Accept,
@@ -65,7 +65,7 @@ OFFER = Offer(
 STRANGER = CentreName("gamma")
 
 
-def proves_nothing(_proof: ForkProof) -> CentreName:
+def proves_nothing(_proof: ForkProof) -> tuple[FeedKey, int]:
     raise InputError("fork-proof-same", "the two headers are the same block")
 
 

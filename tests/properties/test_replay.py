@@ -15,6 +15,7 @@ from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.turn import Turn
+from p2pfed.simulate.scene import Disk
 from tests.properties.ledger_worlds import CREDIT_LINES, NAMES, RULES, LedgerWorld
 from tests.properties.test_state import asked, said
 from tests.writers import FEDERATION, keys_of, private_key, public_key
@@ -35,7 +36,7 @@ def new_ledger() -> Ledger:
         credit_lines=CREDIT_LINES,
         addresses={CentreName(other): f"{other}:1" for other in NAMES},
     )
-    return Ledger(me, federation)
+    return Ledger(me, federation, Disk())
 
 
 def received(blocks: Sequence[Block]) -> Ledger:

@@ -150,9 +150,8 @@ def test_invariant_6_a_fork_costs_only_its_author(
         found = held.admit(queue.pop(), START_MS)
         proven = proven or any(fork.proof for fork in found.forks)
         assert not found.refused
-        for wanted in (*found.lacks, *held.awaited()) if not queue else ():
-            for seq_num in range(wanted.from_seq, wanted.to_seq + 1):
-                queue += by_place[wanted.feed, seq_num]
+        for wanted in held.awaited() if not queue else ():
+            queue += by_place[wanted.feed, wanted.seq_num]
     frontier = held.frontier()
     assert proven
     assert held.forked() == (writer.feed,)

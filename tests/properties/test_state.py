@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import CentreName
+from p2pfed.core.ids import FeedKey
 from p2pfed.core.records import ForkProof
 from p2pfed.core.registers import Registers
 from p2pfed.core.state import State
@@ -19,7 +19,7 @@ from tests.properties.ledger_worlds import CREDIT_LINES, RULES, LedgerWorld, cau
 seeds = st.integers(0, 1 << 32)
 
 
-def convict(_proof: ForkProof) -> CentreName:
+def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
     raise AssertionError("these worlds hold no proofs")
 
 

@@ -21,7 +21,7 @@ from typing import Final
 from p2pfed.core.audit.findings import Findings
 from p2pfed.core.blocks import Block, check_fork_proof, decode_block, peek_block_id
 from p2pfed.core.charter import Charter, check_charter
-from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey
+from p2pfed.core.ids import BlockId, FederationId, FeedKey
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
 from p2pfed.core.records import ForkProof
@@ -69,13 +69,13 @@ class Intake:
         self._furthest: dict[FeedKey, int] = {}
         self._invalid: set[BlockId] = set()
 
-    def convict(self, proof: ForkProof) -> CentreName:
-        """The centre that a proof convicts.
+    def convict(self, proof: ForkProof) -> tuple[FeedKey, int]:
+        """The feed that a proof convicts, and where.
 
         Raises:
             InputError: as `check_fork_proof`.
         """
-        return check_fork_proof(proof, self.federation, self.keys)[0].centre
+        return check_fork_proof(proof, self.federation, self.keys)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Intake:
         """Itself: states that are copied go on asking it who a proof convicts."""

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 
 from p2pfed.core.entries import outcome_of
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
+from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import ClaimState, JobState
 from p2pfed.core.records import (
     Accept,
@@ -54,10 +54,10 @@ JOB = Job(
 )
 
 
-def convicts_other(proof: ForkProof) -> CentreName:
+def convicts_other(proof: ForkProof) -> tuple[FeedKey, int]:
     if proof.first == b"lie":
         raise InputError("fork-proof-same", "the two headers are the same block")
-    return OTHER
+    return FeedKey(OTHER, 0), 0
 
 
 @dataclass

@@ -90,7 +90,7 @@ def test_a_block_waits_for_those_before_it_and_says_which_to_ask_for() -> None:
     feed = blocks[0].feed
     assert held.admit(blocks[3], NOW) == Admission(waits=True, lacks=(SeqRange(feed, 0, 2),))
     assert held.admit(blocks[1], NOW).lacks == (SeqRange(feed, 0, 0),)
-    assert held.awaited() == (SeqRange(feed, 0, 0), SeqRange(feed, 2, 2))
+    assert held.awaited() == (block_ref(blocks[0]), block_ref(blocks[2]))
     assert held.admit(blocks[0], NOW).admitted == (blocks[0], blocks[1])
     assert held.admit(blocks[2], NOW).admitted == (blocks[2], blocks[3])
     assert held.waiting() == (0, 0)
@@ -154,7 +154,7 @@ def test_a_block_already_proven_wrong_by_one_ack_may_still_wait_for_another() ->
     wrong = gamma.write(acks=acks, time=second.time)
     assert held.admit(wrong, NOW).waits
     admit_all(held, second)
-    assert held.awaited() == (SeqRange(first.feed, 0, 0),)
+    assert held.awaited() == (block_ref(first),)
     assert [r.error.code for r in held.admit(first, NOW).refused] == ["block-time-ack"]
 
 
@@ -368,7 +368,9 @@ def test_an_honest_centre_that_acked_the_lost_branch_is_not_cut_off() -> None:
     found = held.admit(theirs[2], NOW)
     assert found.waits
     assert found.lacks == (SeqRange(feed, 1, 1),)
-    assert held.admit(theirs[1], NOW).admitted == (witness, after)
+    assert held.admit(theirs[1], NOW).admitted == (theirs[1], theirs[2], witness, after)
+    assert [held.is_side(block) for block in (*theirs, witness)] == [False, True, True, False]
+    assert held.branched() == (feed,)
     assert held.frontier() == {feed: mine[2].head, witness.feed: after.head}
     assert held.holds(BlockRef(feed, 2, theirs[2].block_id))
     assert held.admit(beta.write(theirs[1]), NOW).admitted

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import CentreName, OfferId, Position
+from p2pfed.core.ids import CentreName, FeedKey, OfferId, Position
 from p2pfed.core.posting import claimed_amount
 from p2pfed.core.records import (
     Accept,
@@ -67,8 +67,8 @@ class Fold:
         self.writers = {name: Writer(name) for name in (HOME, HOST, OTHER)}
         self.now_ms = START_MS
 
-    def _convict(self, _proof: ForkProof) -> CentreName:
-        return HOME
+    def _convict(self, _proof: ForkProof) -> tuple[FeedKey, int]:
+        return FeedKey(HOME, 0), 0
 
     def say(self, centre: CentreName, *records: Record, after_ms: int = 1_000) -> Block:
         """A block that acks the others' heads, folded."""

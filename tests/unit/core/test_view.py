@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import CentreName
+from p2pfed.core.ids import CentreName, FeedKey
 from p2pfed.core.records import ForkProof, Job
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
@@ -24,12 +24,14 @@ JOB = Job(
 )
 
 
-def convict(_proof: ForkProof) -> CentreName:
+def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
     raise AssertionError("no proofs here")
 
 
 def view() -> View:
-    return View(State(Rules(), dict.fromkeys((ALPHA, BETA), 1_000), convict))
+    return View(
+        lambda: State(Rules(), dict.fromkeys((ALPHA, BETA), 1_000), convict), tuple, convict
+    )
 
 
 def at(writer: Writer, ms: int, *records: Job) -> Block:

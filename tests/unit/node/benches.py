@@ -136,12 +136,17 @@ class Bench:
             kid=key_id(public_key(ALPHA)),
             address="alpha:1",
         )
-        node = Node(me, self.federation, self.policy, Random(1), self._read_back)
+        node = Node(me, self.federation, self.policy, Random(1), self)
         for data in self.disk:
             node.replay(data)
         return node
 
-    def _read_back(self, feed: object, seq_num: int) -> bytes | None:
+    def stored(self) -> Iterable[bytes]:
+        """All blocks on disk, for the node to read again."""
+        return list(self.disk)
+
+    def block(self, feed: object, seq_num: int) -> bytes | None:
+        """One of them."""
         for data in self.disk:
             block = self.decode(data)
             if (block.feed, block.seq_num) == (feed, seq_num):

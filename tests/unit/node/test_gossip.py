@@ -9,14 +9,23 @@ from p2pfed.core.ids import CentreName, FederationId, FeedKey
 from p2pfed.core.replica import Replica
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime
-from p2pfed.core.waiting import SeqRange
+from p2pfed.core.waiting import SeqRange, block_ref
 from p2pfed.errors import InputError
 from p2pfed.node.effects import CloseLink, Dial, Effect, Note, Send, SendStored
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.gossip import Gossip
 from p2pfed.protocol.framing import FrameReader, frame_blocks
 from p2pfed.protocol.limits import FETCH_TIMEOUT_MS, HELLO_TIMEOUT_MS, PENALTY_MS_MIN
-from p2pfed.protocol.messages import Bye, Have, Message, Ping, Want, decode_message, encode_message
+from p2pfed.protocol.messages import (
+    Bye,
+    Have,
+    Message,
+    Ping,
+    Want,
+    WantNamed,
+    decode_message,
+    encode_message,
+)
 from p2pfed.protocol.session import Answer, Session
 from tests.mesh import Mesh, stored
 from tests.writers import FEDERATION, START_MS, Writer, keys_of
@@ -213,9 +222,9 @@ def test_another_branch_at_a_peer_is_asked_for_so_that_the_fork_can_be_proven() 
     wants = [
         message
         for message in spoken(lab.says(lab.beta.open({other.feed: other.head})))
-        if isinstance(message, Want)
+        if isinstance(message, WantNamed)
     ]
-    assert [tuple(w.ranges[0]) for w in wants] == [(other.feed, 0, 0)]
+    assert [w.refs for w in wants] == [(block_ref(other),)]
 
 
 @pytest.mark.parametrize(

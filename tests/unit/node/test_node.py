@@ -25,6 +25,7 @@ from p2pfed.node.node import Node
 from p2pfed.node.recovery import ASK_MS, Memory
 from p2pfed.protocol.framing import FrameReader, frame_blocks
 from p2pfed.protocol.messages import Want, decode_message
+from p2pfed.simulate.scene import Disk
 from tests.unit.node.benches import GAMMA, Bench, of_type
 from tests.writers import FEDERATION, START_MS, keys_of, private_key, public_key
 
@@ -48,7 +49,7 @@ def make_node(name: CentreName) -> Node:
     me = Identity(
         name=name, signer=private_key(name), kid=key_id(public_key(name)), address=f"{name}:1"
     )
-    node = Node(me, federation, AdmissionPolicy(), Random(1))
+    node = Node(me, federation, AdmissionPolicy(), Random(1), Disk())
     node.start(Memory.SURE, None, START_MS)
     node.handle([Tick()], START_MS + ASK_MS)
     return node

@@ -146,11 +146,12 @@ def test_a_fork_of_another_is_proven_once_and_suspends_only_its_author() -> None
     bench.hear(two)
     bench.wait(5_000)
     assert len(bench.written(ForkProof)) == 1
-    live, state = bench.node.ledger.live, bench.node.ledger.view.state
+    live = bench.node.ledger.live
     assert live.suspended == {BETA}
     bench.hear(bench.say(bench.gamma, knows=[bench.newest()]))
     bench.wait(2_000)
-    alive = state.alive(bench.node.ledger.view.cut_ms)
+    view = bench.node.ledger.view
+    alive = view.state.alive(view.cut_ms)
     assert BETA not in alive
     assert {ALPHA, GAMMA} <= alive
 

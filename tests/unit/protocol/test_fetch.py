@@ -29,10 +29,14 @@ def fetcher(*, linked_author: bool = False) -> Fetcher:
     return found
 
 
+def named(feed: FeedKey, seq_num: int) -> BlockRef:
+    return BlockRef(feed, seq_num, some_id(f"{feed} {seq_num}"))
+
+
 def come(
     found: Fetcher, link: int, feed: FeedKey, first: int, last: int, *, now_ms: int = 0
 ) -> None:
-    refs = [BlockRef(feed, s, some_id(f"{feed} {s}")) for s in range(first, last + 1)]
+    refs = [named(feed, seq_num) for seq_num in range(first, last + 1)]
     found.came(link, [(ref, 300) for ref in refs], now_ms)
 
 
@@ -180,7 +184,7 @@ def test_what_was_dropped_is_fetched_again() -> None:
 
 def test_what_a_block_names_its_sender_has() -> None:
     found = fetcher()
-    found.lacks([SeqRange(FEED_D, 3, 5)], LINK_C)
+    found.lacks([named(FEED_D, 5)], LINK_C)
     assert found.plan(0) == [(LINK_C, (SeqRange(FEED_D, 0, 5),))]
 
 
@@ -188,19 +192,19 @@ def test_another_block_at_a_place_that_we_hold_is_asked_of_who_named_it_once() -
     found = fetcher()
     found.hold({FEED_D: 9})
     for _ in range(2):
-        found.lacks([SeqRange(FEED_D, 7, 7)], LINK_C)
-    assert found.plan(0) == [(LINK_C, (SeqRange(FEED_D, 7, 7),))]
+        found.lacks([named(FEED_D, 7)], LINK_C)
+    assert found.plan_named() == [(LINK_C, (named(FEED_D, 7),))]
     come(found, LINK_C, FEED_D, 7, 7)
-    found.lacks([SeqRange(FEED_D, 7, 7)], LINK_C)
-    assert found.plan(0) == []
+    found.lacks([named(FEED_D, 7)], LINK_C)
+    assert found.plan_named() == []
 
 
 def test_what_came_with_the_same_bytes_is_not_asked_for() -> None:
     found = fetcher()
     come(found, LINK_C, FEED_D, 0, 0)
     found.admitted(FEED_D, 0)
-    found.lacks([SeqRange(FEED_D, 0, 0)], LINK_C)
-    assert found.plan(0) == []
+    found.lacks([named(FEED_D, 0)], LINK_C)
+    assert found.plan_named() == []
 
 
 def test_of_a_forked_feed_only_named_blocks_are_fetched() -> None:
@@ -209,8 +213,20 @@ def test_of_a_forked_feed_only_named_blocks_are_fetched() -> None:
     found.heard(LINK_B, FEED_D, 9)
     found.forked(FEED_D)
     assert found.plan(0) == []
-    found.lacks([SeqRange(FEED_D, 8, 8)], LINK_C)
-    assert found.plan(0) == [(LINK_C, (SeqRange(FEED_D, 8, 8),))]
+    found.lacks([named(FEED_D, 8)], LINK_C)
+    assert found.plan(0) == []
+    assert found.plan_named() == [(LINK_C, (named(FEED_D, 8),))]
+
+
+def test_what_did_not_come_is_asked_of_one_more_link_at_a_time() -> None:
+    found = fetcher()
+    found.forked(FEED_D)
+    found.lacks([named(FEED_D, 8)], LINK_C)
+    assert found.plan_named() == [(LINK_C, (named(FEED_D, 8),))]
+    found.name_again([named(FEED_D, 8)])
+    assert found.plan_named() == [(LINK_B, (named(FEED_D, 8),))]
+    found.name_again([named(FEED_D, 8)])
+    assert found.plan_named() == []
 
 
 def test_people_see_how_much_is_lacking() -> None:
@@ -234,8 +250,8 @@ def test_a_named_block_is_asked_for_even_if_a_rival_waits_at_its_place() -> None
     found.plan(0)
     admit(found, FEED_D, 4, 4)
     assert found.plan(0) == []
-    found.lacks([SeqRange(FEED_D, 5, 5)], LINK_C)
-    assert found.plan(0) == [(LINK_C, (SeqRange(FEED_D, 5, 5),))]
+    found.lacks([named(FEED_D, 5)], LINK_C)
+    assert found.plan_named() == [(LINK_C, (named(FEED_D, 5),))]
     come(found, LINK_C, FEED_D, 5, 5)
     admit(found, FEED_D, 5, 5)
     assert found.lacking_blocks() == 0

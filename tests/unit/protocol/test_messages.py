@@ -14,7 +14,7 @@ from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Head
 from p2pfed.core.waiting import BlockRef, SeqRange
 from p2pfed.errors import InputError
 from p2pfed.protocol.framing import FrameReader
-from p2pfed.protocol.limits import FEEDS_MAX, WANT_BLOCKS_MAX, WANT_RANGES_MAX
+from p2pfed.protocol.limits import FEEDS_MAX, WANT_BLOCKS_MAX, WANT_NAMED_MAX, WANT_RANGES_MAX
 from p2pfed.protocol.messages import (
     Blocks,
     Bye,
@@ -26,12 +26,13 @@ from p2pfed.protocol.messages import (
     Ping,
     Pong,
     Want,
+    WantNamed,
     claimed_ref,
     decode_message,
     encode_message,
 )
 from p2pfed.protocol.session import MOVES
-from tests.writers import FEDERATION, Writer
+from tests.writers import FEDERATION, Writer, some_id
 
 ALPHA = FeedKey(CentreName("alpha"), 0)
 BETA = FeedKey(CentreName("beta"), 2)
@@ -62,6 +63,7 @@ def only_body(data: bytes) -> bytes:
         Pong(12, 13, 14),
         Bye("shutdown", "this daemon stops"),
         Linked((ALPHA.centre, BETA.centre)),
+        WantNamed((BlockRef(ALPHA, 3, BlockId(bytes(32))), BlockRef(ALPHA, 4, some_id("b")))),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -121,6 +123,12 @@ MALFORMED: dict[str, tuple[CborItem, str]] = {
     ),
     "a Want of too many ranges": (
         {0: 5, 1: [["alpha", 0, 2 * n, 2 * n] for n in range(WANT_RANGES_MAX + 1)]},
+        "protocol-message",
+    ),
+    "a WantNamed of nothing": ({0: 10, 1: []}, "protocol-message"),
+    "a WantNamed of one block twice": ({0: 10, 1: [head("alpha")] * 2}, "protocol-message"),
+    "a WantNamed of too many blocks": (
+        {0: 10, 1: [head("alpha", n) for n in range(WANT_NAMED_MAX + 1)]},
         "protocol-message",
     ),
     "a Ping from before time": ({0: 6, 1: -1}, "protocol-message"),
@@ -203,6 +211,7 @@ EXAMPLES: tuple[Message, ...] = (
     Pong(1000, 1004, 1004),
     Bye("shutdown", "this daemon stops"),
     Linked((ALPHA.centre, BETA.centre)),
+    WantNamed((BlockRef(ALPHA, 7, BlockId(bytes(32))),)),
 )
 
 

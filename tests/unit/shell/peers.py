@@ -10,7 +10,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from p2pfed.core.ids import CentreName, FeedKey, PublicKey
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, PublicKey
 from p2pfed.node.events import Event, LinkBytes
 from p2pfed.shell.connections import Acceptor, Handler, Stream
 from p2pfed.shell.links import Links
@@ -81,7 +81,9 @@ async def peer(
     sink, events = trio.open_memory_channel[Event](events_max)
     stored: dict[FeedKey, list[bytes]] = {}
 
-    async def read_stored(feed: FeedKey, from_seq: int, to_seq: int) -> tuple[bytes, int]:
+    async def read_stored(
+        feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+    ) -> tuple[bytes, int]:
         return stored[feed][from_seq], from_seq + 1
 
     tls = tls_of(name, knows)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
-from p2pfed.core.ids import FeedKey
+from p2pfed.core.ids import BlockId, FeedKey
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.shell.connections import connect, open_listeners
@@ -109,7 +109,9 @@ async def test_close_all_ends_every_link() -> None:
 async def test_a_failing_disk_costs_the_link_only() -> None:
     async with peer(ALPHA) as a, peer(BETA) as b:
 
-        async def broken(feed: FeedKey, from_seq: int, to_seq: int) -> tuple[bytes, int]:
+        async def broken(
+            feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
+        ) -> tuple[bytes, int]:
             raise StateError("block-not-stored", "not here")
 
         a.links._read_stored = broken
@@ -259,7 +261,7 @@ async def test_a_port_in_use_is_told_clearly() -> None:
 
 async def test_the_reader_of_stored_blocks_fills_a_frame_and_says_where_to_go_on() -> None:
     blocks = [b"x" * 600_000, b"y" * 600_000, b"z", b"huge" * 500_000]
-    read = stored_reader(lambda feed, a, b: iter(blocks[a : b + 1]), b"|".join)
+    read = stored_reader(lambda feed, a, b, block_id: iter(blocks[a : b + 1]), b"|".join)
     assert await read(FEED, 0, 3) == (blocks[0], 1)
     assert await read(FEED, 1, 3) == (blocks[1] + b"|z", 3)
     assert await read(FEED, 3, 3) == (blocks[3], 4)

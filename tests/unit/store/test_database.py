@@ -200,7 +200,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "another program's database": ("database-foreign", make_foreign),
     "a ledger of a later version": (
         "database-version",
-        lambda path: change(path, "PRAGMA user_version = 2"),
+        lambda path: change(path, "PRAGMA user_version = 3"),
     ),
     "a ledger of another federation": (
         "database-federation",
