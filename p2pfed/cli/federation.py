@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pfed.cli.council import members_table
 from p2pfed.cli.session import Session, daemon_options, json_option, pass_session, print_json
 from p2pfed.cli.tables import (
     print_fields,
@@ -110,17 +111,13 @@ def peers(session: Session, *, as_json: bool) -> None:
 @daemon_options
 @pass_session
 def members(session: Session, *, as_json: bool) -> None:
-    """List the centres of the federation and their keys."""
+    """List the centres of the federation: since when, and by which votes."""
     with session.client() as client:
         found = client.members()
     if as_json:
         print_json({"members": found})
         return
-    print_table(
-        ("CENTRE", "STATE", "CREDIT LINE>", "PUBLIC KEY"),
-        ((m["centre"], m["state"], m["credit_line"], m["public_key"]) for m in found),
-        empty="no members",
-    )
+    members_table(found)
 
 
 @click.command()

@@ -167,6 +167,11 @@ def parse_card(text: str, *, where: str = "card") -> Card:
     return card
 
 
+def card_signature(text: str) -> bytes:
+    """The signature in a card file that `parse_card` has read without an error."""
+    return bytes.fromhex(json.loads(text)["signature"])
+
+
 def _parse_hex(text: object, field: str, where: str) -> bytes:
     try:
         if isinstance(text, str) and text == text.lower() and " " not in text:

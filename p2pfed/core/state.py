@@ -23,7 +23,7 @@ from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Ack, Block
-from p2pfed.core.constitution import Member
+from p2pfed.core.constitution import Decision, Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry, outcome_of
 from p2pfed.core.governance import Governance
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
@@ -381,28 +381,31 @@ class State:
     ) -> int | None:
         """What counts at this cut of usage within the claim; None if it does not count (yet)."""
         if disputed_in_time(entry, deadline_ms):
-            core_s, gpu_s = self._of_dispute(entry)
+            core_s, gpu_s = self.of_dispute(entry)
             return min(bounded, resource.amount(core_s=core_s, gpu_s=gpu_s))
         settlement = entry.settlement
         if settlement and _settled_in_time(entry, deadline_ms):
             return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
         return bounded if self._cut_ms >= deadline_ms else None
 
-    def _of_dispute(self, entry: ClaimEntry) -> tuple[int, int]:
+    def decision_on(self, claim_id: ClaimId) -> Decision | None:
+        """What the members decided of a disputed claim, once it holds."""
+        for version in self.governance.versions():
+            decision = version.decision
+            if decision and decision.claim_id == claim_id and version.start_ms <= self._cut_ms:
+                return decision
+        return None
+
+    def of_dispute(self, entry: ClaimEntry) -> tuple[int, int]:
         """The amounts that count of a dispute: agreed, decided, else what the home states."""
         assert entry.dispute is not None
         agreed = entry.agreement()
         settle_until_ms = hlc_ms(entry.disputed) + self.rules.dispute_settle_ms
         if agreed is not None and hlc_ms(agreed[0]) <= settle_until_ms:
             return agreed[1:]
-        for version in self.governance.versions():
-            decision = version.decision
-            if (
-                decision
-                and decision.claim_id == entry.claim_id
-                and version.start_ms <= self._cut_ms
-            ):
-                return decision.core_s, decision.gpu_s
+        decision = self.decision_on(entry.claim_id)
+        if decision is not None:
+            return decision.core_s, decision.gpu_s
         return entry.dispute.core_s, entry.dispute.gpu_s
 
     def _commit(self, entry: ClaimEntry, points: int) -> None:

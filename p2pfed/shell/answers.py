@@ -174,12 +174,21 @@ class PeerView(TypedDict):
 
 
 class MemberView(TypedDict):
-    """A centre of the federation by the rules in force."""
+    """A centre that is or was a member, at the last cut.
+
+    `since_ms` is when its membership began; `adopt` and `votes` are the records that made it one or
+    gave it its epoch, None and empty for a founder.
+    """
 
     centre: str
     public_key: str
+    address: str
+    epoch: int
     credit_line: int
     state: Literal["member", "suspended", "left", "removed"]
+    since_ms: int
+    adopt: str | None
+    votes: list[str]
 
 
 class OfferView(TypedDict):

@@ -33,6 +33,7 @@ from p2pfed.shell.answers import (
     StatusView,
 )
 from p2pfed.shell.api.errors import error_from
+from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
 
 ANSWER_TIMEOUT_S: Final = 60
 """Between two bytes of an answer; a submission waits for the disk."""
@@ -211,6 +212,71 @@ class Client:
         """The newest decisions of this centre alone, newest first."""
         answer = self._call("GET", "/decisions", params={"limit": str(limit)})
         return cast(list[DecisionView], answer["decisions"])
+
+    # Decisions of the members
+
+    def proposals(self) -> list[ProposalView]:
+        """Every proposal, the newest first."""
+        return cast(list[ProposalView], self._call("GET", "/proposals")["proposals"])
+
+    def proposal(self, proposal_id: str) -> ProposalView:
+        """One proposal."""
+        answer = self._call("GET", f"/proposals/{quote(proposal_id)}")
+        return cast(ProposalView, answer["proposal"])
+
+    def propose(self, kind: str, **wanted: object) -> ProposalView:
+        """Proposes, with the fields of POST /proposals; what is None is left out."""
+        body = {"kind": kind, **{k: v for k, v in wanted.items() if v is not None}}
+        return cast(ProposalView, self._call("POST", "/proposals", json=body)["proposal"])
+
+    def vote(self, proposal_id: str, *, in_favour: bool, reason: str = "") -> ProposalView:
+        """Votes on a proposal."""
+        body = {"in_favour": in_favour, "reason": reason}
+        answer = self._call("POST", f"/proposals/{quote(proposal_id)}/vote", json=body)
+        return cast(ProposalView, answer["proposal"])
+
+    def withdraw_proposal(self, proposal_id: str) -> ProposalView:
+        """Takes an own proposal back."""
+        answer = self._call("POST", f"/proposals/{quote(proposal_id)}/withdraw")
+        return cast(ProposalView, answer["proposal"])
+
+    def leave(self, *, reason: str = "") -> str:
+        """Ends this centre's membership."""
+        return cast(str, self._call("POST", "/leave", json={"reason": reason})["leave"])
+
+    def rules(self, proposal_id: str | None = None) -> dict[str, Any]:
+        """The rules that hold, or those that a proposal carries."""
+        path = "/rules" if proposal_id is None else f"/proposals/{quote(proposal_id)}/rules"
+        return cast(dict[str, Any], self._call("GET", path)["rules"])
+
+    def versions(self) -> list[VersionView]:
+        """Every version of what holds, the charter first."""
+        return cast(list[VersionView], self._call("GET", "/versions")["versions"])
+
+    def why(self, centre: str | None = None) -> WhyView:
+        """Why a centre is or is not a member; without one, why these rules hold."""
+        path = "/rules/why" if centre is None else f"/members/{quote(centre)}/why"
+        return cast(WhyView, self._call("GET", path))
+
+    def invitation(self) -> dict[str, Any]:
+        """What a newcomer needs: `charter`, `invited_by`, `contacts`."""
+        return self._call("GET", "/invitation")
+
+    def disputes(self) -> list[DisputeView]:
+        """Every disputed claim, the newest first."""
+        return cast(list[DisputeView], self._call("GET", "/disputes")["disputes"])
+
+    def dispute(self, job_id: str, **wanted: object) -> DisputeView:
+        """Disputes the usage of a job's last run: `core_s`, `gpu_s`, `reason`."""
+        body = {k: v for k, v in wanted.items() if v is not None}
+        answer = self._call("POST", f"/jobs/{quote(job_id)}/dispute", json=body)
+        return cast(DisputeView, answer["dispute"])
+
+    def settle(self, claim_id: str, *, core_s: int, gpu_s: int = 0) -> DisputeView:
+        """Offers to settle a dispute at these amounts."""
+        body = {"core_s": core_s, "gpu_s": gpu_s}
+        answer = self._call("POST", f"/disputes/{quote(claim_id)}/settle", json=body)
+        return cast(DisputeView, answer["dispute"])
 
     # Files and streams
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
 from p2pfed.core.records import Job, Offer
 from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import (
@@ -36,6 +36,10 @@ from p2pfed.shell.answers import (
     RequestView,
     StatusView,
 )
+from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
+
+if TYPE_CHECKING:
+    from p2pfed.shell.governing import ProposalRequest
 
 JobScope = Literal["own", "hosted", "all"]
 """`own`: jobs of this centre; `hosted`: jobs of others that this centre claimed capacity for."""
@@ -180,12 +184,71 @@ class ControlDoor(Protocol):
         """
 
 
+class GovernanceDoor(Protocol):
+    """The members' decisions: what is known of them, and what this centre says in them.
+
+    What is said returns when it is durable. `StateError`s name what stands in the way:
+    `not-a-member`, `proposal-…`, `vote-…`, `dispute-…`.
+    """
+
+    def proposals(self) -> list[ProposalView]:
+        """Every proposal, the newest first."""
+
+    def proposal(self, proposal_id: Position) -> ProposalView:
+        """One proposal."""
+
+    def proposed_rules(self, proposal_id: Position) -> dict[str, object]:
+        """The complete rules that a proposal carries, as people write them."""
+
+    def rules(self) -> dict[str, object]:
+        """The rules that hold in the newest round, as people write them."""
+
+    def versions(self) -> list[VersionView]:
+        """Every version of what holds, the charter first."""
+
+    def why_member(self, name: CentreName) -> WhyView:
+        """Whether a centre is a member, and by which records."""
+
+    def why_rules(self) -> WhyView:
+        """Which rules hold, and by which records."""
+
+    def disputes(self) -> list[DisputeView]:
+        """Every disputed claim, the newest first."""
+
+    def invitation(self) -> dict[str, object]:
+        """What a newcomer needs: `charter` (hex), `invited_by`, `contacts` (address by centre)."""
+
+    async def propose(self, request: ProposalRequest) -> ProposalView:
+        """Proposes, and votes in favour."""
+
+    async def vote(self, proposal_id: Position, *, in_favour: bool, reason: str) -> ProposalView:
+        """Votes, once and for all."""
+
+    async def withdraw(self, proposal_id: Position) -> ProposalView:
+        """Takes an own proposal back."""
+
+    async def leave(self, reason: str) -> str:
+        """Ends this centre's membership; returns the id of the record."""
+
+    async def dispute(
+        self, job_id: JobId, *, core_s: int | None, gpu_s: int | None, reason: str
+    ) -> DisputeView:
+        """Disputes the usage of the last run of an own job."""
+
+    async def settle(self, claim_id: ClaimId, *, core_s: int, gpu_s: int) -> DisputeView:
+        """Offers to settle a dispute; it is settled when both parties name the same amounts."""
+
+
 class Door(Protocol):
     """What the daemon does for those who talk to it locally."""
 
     @property
     def control(self) -> ControlDoor:
         """What administrators may order."""
+
+    @property
+    def governance(self) -> GovernanceDoor:
+        """What the members decide."""
 
     def staging(self) -> Path:
         """An existing folder, private, on the file system of the spool, for incoming files.

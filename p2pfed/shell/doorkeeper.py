@@ -42,6 +42,7 @@ from p2pfed.shell.brain import Brain, wall_ms
 from p2pfed.shell.config import CentreConfig
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.explaining import explanation
+from p2pfed.shell.governing import Governing
 from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
@@ -81,6 +82,7 @@ class Doorkeeper:
         control: LocalControl,
     ) -> None:
         self.control = control
+        self.governance = Governing(brain, charter)
         self._brain = brain
         self._node = brain.node
         self._config = config

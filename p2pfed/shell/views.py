@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from p2pfed.core.accounting import balance
+from p2pfed.core.constitution import Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.ids import CentreName, ClaimId, OfferId
 from p2pfed.core.lifecycle import ClaimState, HostPhase, JobState
@@ -66,17 +68,31 @@ def heads(node: Node) -> list[HeadView]:
 
 
 def members(node: Node) -> list[MemberView]:
-    """Every member by name, with its key."""
-    keys = {centre: key.hex() for centre, key in node.federation.keys}
+    """Every centre that is or was a member at the last cut, by name."""
+    state = node.ledger.view.state
     return [
         MemberView(
             centre=centre,
-            public_key=keys[centre],
-            credit_line=line,
-            state="suspended" if centre in node.ledger.live.suspended else "member",
+            public_key=member.public_key.hex(),
+            address=state.registers.contacts.get(centre, member.address),
+            epoch=member.epoch,
+            credit_line=member.credit_line,
+            state=_membership(node, centre, member),
+            since_ms=member.since_ms,
+            adopt=None if member.adopt is None else str(member.adopt),
+            votes=[str(vote_id) for vote_id in member.votes],
         )
-        for centre, line in sorted(node.federation.credit_lines.items())
+        for centre, member in sorted(state.version.known.items())
     ]
+
+
+def _membership(
+    node: Node, centre: CentreName, member: Member
+) -> Literal["member", "suspended", "left", "removed"]:
+    state = node.ledger.view.state
+    if centre in state.members:
+        return "suspended" if centre in node.ledger.live.suspended else "member"
+    return "left" if member.feed in state.governance.leaves else "removed"
 
 
 def heard_ms(node: Node, centre: CentreName) -> int | None:

@@ -24,6 +24,7 @@ from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.shell.answers import JobResult, Notice
 from p2pfed.shell.api.control_routes import CONTROL_ROUTES
+from p2pfed.shell.api.council_routes import COUNCIL_ROUTES
 from p2pfed.shell.api.errors import error_view, status_of
 from p2pfed.shell.api.requests import (
     job_id_of,
@@ -282,5 +283,6 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/ledger", _ledger),
     ("GET", "/events", _events),
     *CONTROL_ROUTES,
+    *COUNCIL_ROUTES,
 )
 """Method, path below /v1, handler: one row for each operation of the contract."""

@@ -35,6 +35,7 @@ from p2pfed.shell.client import Client
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.notices import Notices
+from tests.unit.shell.council_door import MemoryGovernance
 
 NOW_MS = 1_790_000_000_000
 DIGEST = "ab" * 32
@@ -202,6 +203,7 @@ class MemoryDoor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.control = MemoryControl()
+        self.governance = MemoryGovernance()
         self.notices = Notices()
         self.submitted: list[tuple[Submission, dict[str, bytes]]] = []
         self.opened: list[OfferRequest] = []
@@ -288,7 +290,19 @@ class MemoryDoor:
         ]
 
     def members(self) -> list[MemberView]:
-        return [{"centre": "alpha", "public_key": DIGEST, "credit_line": 1, "state": "member"}]
+        return [
+            MemberView(
+                centre="alpha",
+                public_key=DIGEST,
+                address="alpha.example.org:7411",
+                epoch=0,
+                credit_line=1,
+                state="member",
+                since_ms=NOW_MS,
+                adopt=None,
+                votes=[],
+            )
+        ]
 
     def offers(self, *, own: bool) -> list[OfferView]:
         return [] if own else [offer_view(TERMS)]

@@ -13,7 +13,7 @@ import pytest
 
 from p2pfed.core.fields import wire_fields
 from p2pfed.core.records import Offer
-from p2pfed.shell import answers
+from p2pfed.shell import answers, council_answers
 from p2pfed.shell.api.app import ROUTES
 from p2pfed.shell.api.errors import ErrorView
 from p2pfed.shell.door import JobRequest
@@ -22,9 +22,12 @@ CONTRACT = json.loads(
     (Path(__file__).parents[3] / "docs" / "reference" / "openapi.json").read_text()
 )
 SCHEMAS = CONTRACT["components"]["schemas"]
-VIEWS = {name: view for name, view in vars(answers).items() if typing.is_typeddict(view)} | {
-    "ErrorView": ErrorView
-}
+VIEWS = {
+    name: view
+    for module in (answers, council_answers)
+    for name, view in vars(module).items()
+    if typing.is_typeddict(view)
+} | {"ErrorView": ErrorView}
 
 
 def schema_of(hint: Any) -> dict[str, Any]:
