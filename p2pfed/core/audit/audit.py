@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from p2pfed.core.accounting import balance
 from p2pfed.core.audit.conduct import Conduct
-from p2pfed.core.audit.course import Course, Samples, Told
+from p2pfed.core.audit.course import SAMPLES, Course, Samples, Told
 from p2pfed.core.audit.findings import Findings, Focus
 from p2pfed.core.audit.intake import Intake, open_entry
 from p2pfed.core.audit.justify import Justifier
@@ -51,6 +51,7 @@ def audit_ledger(
     focus: Focus | None = None,
     at_ms: int | None = None,
     opener: Opener | None = None,
+    samples: int = SAMPLES,
 ) -> AuditReport:
     """Audits a ledger; never raises for what it holds.
 
@@ -60,13 +61,14 @@ def audit_ledger(
         focus: what findings are reported; the whole ledger is audited in any case.
         at_ms: the time of the balances, as for `verify_ledger`.
         opener: verifies blocks in another way than one by one in this process.
+        samples: about how many points the curves of the accounts have.
     """
     findings = Findings(focus or Focus())
     scan = _Scan(source, findings)
     if scan.charter is None:
         empty = Report(findings=tuple(findings.kept), counts=findings.counts)
         return AuditReport(source=source.name, ledger=empty)
-    audit = _Audit(source, scan, scan.charter, focus or Focus(), at_ms)
+    audit = _Audit(source, scan, scan.charter, focus or Focus(), at_ms, samples)
     audit.intake.check_founding(expected)
     audit.read(scan.index, opener)
     if scan.trailer is not None:
@@ -105,6 +107,7 @@ class _Audit:
         charter: Charter,
         focus: Focus,
         at_ms: int | None,
+        samples: int,
     ) -> None:
         findings = scan.findings
         self._source = source
@@ -125,7 +128,7 @@ class _Audit:
             self._library,
             self._justifier,
             self._watch,
-            Samples(hlc_ms(HlcTime(first)), hlc_ms(HlcTime(last)), rules),
+            Samples(hlc_ms(HlcTime(first)), hlc_ms(HlcTime(last)), rules, samples),
         )
         self._conduct = Conduct(self._course.state, rules, findings)
         self._usage = UsageBook(self._course.state.registers, rules, findings)

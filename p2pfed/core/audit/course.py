@@ -49,10 +49,10 @@ class AccountLine(NamedTuple):
 class Samples:
     """When accounts are read, beside the ends of days: often enough for a picture."""
 
-    def __init__(self, first_ms: int, last_ms: int, rules: Rules) -> None:
+    def __init__(self, first_ms: int, last_ms: int, rules: Rules, count: int = SAMPLES) -> None:
         span_ms = max(0, last_ms - first_ms)
-        self.every_ms = max(rules.round_ms, span_ms // SAMPLES)
-        self.next_ms = first_ms + self.every_ms
+        self.every_ms = max(rules.round_ms, span_ms // max(1, count))
+        self.next_ms = first_ms + self.every_ms if count else _NEVER
 
 
 class Course:
