@@ -14,8 +14,10 @@ from p2pfed.core.records import (
     Close,
     Contact,
     Dispute,
+    Done,
     End,
     Handover,
+    Hold,
     Job,
     Leave,
     Lost,
@@ -30,6 +32,7 @@ from p2pfed.core.records import (
     Release,
     Settle,
     Start,
+    Unhold,
     Vote,
     WithdrawProposal,
 )
@@ -139,4 +142,7 @@ EXAMPLES: tuple[Record, ...] = (
     ),
     Leave(reason="the machine is switched off"),
     Settle(claim_id=CLAIM_ID, core_s=2_000, gpu_s=8),
+    Done(job_id=JOB_ID),
+    Hold(job_id=JOB_ID),
+    Unhold(job_id=JOB_ID),
 )

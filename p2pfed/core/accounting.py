@@ -17,7 +17,7 @@ pass over at most `decay_days` integers after a change or at midnight, and a loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from p2pfed.core.ids import CentreName, ClaimId
@@ -180,6 +180,15 @@ class Accounts:
         self._add(host, resource_class, day, delivered=usage.amount)
         self._add(home, resource_class, day, consumed=usage.amount)
 
+    def forget_usage(self, claim_id: ClaimId) -> None:
+        """What the claim counts now, it counts for good; it can't be told apart any more."""
+        self._usages.pop(claim_id, None)
+
+    @property
+    def usages(self) -> Mapping[ClaimId, Usage]:
+        """What counts now, by claim, but for claims that were forgotten."""
+        return self._usages
+
     def usage(self, claim_id: ClaimId) -> Usage | None:
         """What counts for a claim now."""
         return self._usages.get(claim_id)
@@ -229,6 +238,32 @@ class Accounts:
             for resource_class, (delivered, offered, consumed) in sorted(by_class.items()):
                 found.append((centre, resource_class, delivered, offered, consumed))
         return found
+
+    def cells(self) -> list[tuple[CentreName, str, int, int, int, int]]:
+        """Raw (centre, resource class, day, offered, delivered, consumed), ascending."""
+        return [
+            (centre, resource_class, day, cell.offered, cell.delivered, cell.consumed)
+            for centre, book in sorted(self._books.items())
+            for (resource_class, day), cell in sorted(book.cells.items())
+            if cell.offered or cell.delivered or cell.consumed
+        ]
+
+    def restore(
+        self,
+        cells: Iterable[tuple[CentreName, str, int, int, int, int]],
+        usages: Mapping[ClaimId, Usage],
+    ) -> None:
+        """Takes back what `cells` told, and the usages that are part of it and may still change."""
+        for centre, resource_class, day, offered, delivered, consumed in cells:
+            self._add(
+                centre,
+                resource_class,
+                day,
+                offered=offered,
+                delivered=delivered,
+                consumed=consumed,
+            )
+        self._usages.update(usages)
 
     def centres(self) -> tuple[CentreName, ...]:
         """Every centre that offered, delivered or consumed anything, in ascending order."""

@@ -25,6 +25,7 @@ class OfferEntry:
     walltime_max_s: int
     until_ms: int
     closed: bool = False
+    closed_ms: int = 0
     shared: bool = field(default=False, compare=False)
 
     @property
@@ -130,6 +131,7 @@ class JobEntry:
 
     Attributes:
         held: its home keeps it out of the matching for now.
+        done: its home says no more about it.
     """
 
     job_id: JobId
@@ -139,6 +141,7 @@ class JobEntry:
     cancel_time: HlcTime = HlcTime(0)
     held: bool = False
     claims: tuple[ClaimId, ...] = ()
+    done: bool = False
     shared: bool = field(default=False, compare=False)
 
     def copy(self) -> JobEntry:

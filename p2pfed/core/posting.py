@@ -18,9 +18,11 @@ they come in, and `Shares` reads one feed in its own order.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import groupby
+from typing import NamedTuple
 
 from p2pfed.core.ids import CentreName, FeedKey, JobId
 from p2pfed.core.records import Job
@@ -42,6 +44,19 @@ class _Posts:
     jobs: list[tuple[JobId, ...]] = field(default_factory=list)
 
 
+class Witness(NamedTuple):
+    """What is known of a block with jobs: its time, its first ack by others, if that is overdue."""
+
+    posted_ms: int
+    first_ack_ms: int | None
+    overdue: bool
+
+
+def _block_of(posted: tuple[JobId, Witness]) -> tuple[FeedKey, int]:
+    job_id = posted[0]
+    return FeedKey(job_id.centre, job_id.epoch), job_id.seq_num
+
+
 class Witnesses:
     """Since when each job waits, by the acks of others.
 
@@ -52,7 +67,8 @@ class Witnesses:
     def __init__(self, heartbeat_ms: int) -> None:
         self.heartbeat_ms = heartbeat_ms
         self._posts: dict[FeedKey, _Posts] = {}
-        self._unseen: list[tuple[int, FeedKey, int]] = []
+        self._unseen: list[tuple[int, FeedKey, int]] = []  # (overdue at, feed, seq_num)
+        self._open: dict[tuple[FeedKey, int], int] = {}
 
     def post(self, feed: FeedKey, seq_num: int, now_ms: int, jobs: tuple[JobId, ...]) -> None:
         """A block of `feed` with these jobs was folded; its time is `now_ms`."""
@@ -63,7 +79,46 @@ class Witnesses:
         posts.first_ack_ms.append(_NEVER)
         posts.overdue.append(False)
         posts.jobs.append(jobs)
-        heappush(self._unseen, (now_ms + self.heartbeat_ms, feed, len(posts.jobs) - 1))
+        self._open[feed, seq_num] = len(jobs)
+        heappush(self._unseen, (now_ms + self.heartbeat_ms, feed, seq_num))
+
+    def forget(self, job_id: JobId) -> None:
+        """A job that was posted is closed; a block all of whose jobs are closed is dropped."""
+        feed, seq_num = FeedKey(job_id.centre, job_id.epoch), job_id.seq_num
+        left = self._open[feed, seq_num] - 1
+        if left:
+            self._open[feed, seq_num] = left
+            return
+        del self._open[feed, seq_num]
+        posts = self._posts[feed]
+        index = bisect_left(posts.seq_nums, seq_num)
+        for column in (posts.seq_nums, posts.posted_ms, posts.first_ack_ms, posts.overdue):
+            del column[index]
+        del posts.jobs[index]
+        if not posts.jobs:
+            del self._posts[feed]
+
+    def witness(self, job_id: JobId) -> Witness:
+        """What is known of the block that a job, posted and not forgotten, stands in."""
+        posts = self._posts[FeedKey(job_id.centre, job_id.epoch)]
+        index = bisect_left(posts.seq_nums, job_id.seq_num)
+        first_ack_ms = posts.first_ack_ms[index]
+        return Witness(
+            posts.posted_ms[index],
+            None if first_ack_ms == _NEVER else first_ack_ms,
+            posts.overdue[index],
+        )
+
+    def restore(self, jobs: Iterable[tuple[JobId, Witness]]) -> None:
+        """Takes back what `witness` told of jobs, which ascend; nothing else was posted yet."""
+        for (feed, seq_num), group in groupby(jobs, key=_block_of):
+            found = list(group)
+            witness = found[0][1]
+            self.post(feed, seq_num, witness.posted_ms, tuple(job_id for job_id, _ in found))
+            posts = self._posts[feed]
+            posts.overdue[-1] = witness.overdue
+            if witness.first_ack_ms is not None:
+                posts.first_ack_ms[-1] = witness.first_ack_ms
 
     def ack(self, feed: FeedKey, seq_num: int, ack_ms: int) -> Iterator[tuple[JobId, ...]]:
         """Another centre's block of time `ack_ms` acks `feed` up to `seq_num`.
@@ -93,10 +148,14 @@ class Witnesses:
     def overdue(self, cut_ms: int) -> Iterator[tuple[JobId, ...]]:
         """The jobs, block by block, that have no witness a heartbeat later, at `cut_ms`."""
         while self._unseen and self._unseen[0][0] < cut_ms:
-            _, feed, index = heappop(self._unseen)
+            _, feed, seq_num = heappop(self._unseen)
+            if (feed, seq_num) not in self._open:
+                continue
             posts = self._posts[feed]
+            index = bisect_left(posts.seq_nums, seq_num)
+            first_time = not posts.overdue[index]
             posts.overdue[index] = True
-            if posts.first_ack_ms[index] == _NEVER:
+            if posts.first_ack_ms[index] == _NEVER and first_time:
                 yield posts.jobs[index]
 
 
@@ -122,6 +181,20 @@ class Shares:
         self._classes = {work_class.name: work_class for work_class in rules.classes}
         self._below = {c.name: rules.class_below(c.name) for c in rules.classes}
         self._credit_lines = credit_lines
+
+    def posted(self) -> list[tuple[FeedKey, int, int, list[tuple[str, int]]]]:
+        """Each feed's newest day of posting: (feed, day, points in all, points by class)."""
+        return [
+            (feed, posted.day, posted.total, sorted(posted.by_class.items()))
+            for feed, posted in sorted(self._posted.items())
+        ]
+
+    def restore(
+        self, posted: Iterable[tuple[FeedKey, int, int, Iterable[tuple[str, int]]]]
+    ) -> None:
+        """Takes back what `posted` told."""
+        for feed, day, total, by_class in posted:
+            self._posted[feed] = _Posted(day, total, dict(by_class))
 
     def classify(self, feed: FeedKey, job: Job, now_ms: int) -> WorkClass | None:
         """The class of the next job of `feed`; None if the rules don't know its classes."""

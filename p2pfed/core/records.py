@@ -292,6 +292,17 @@ class Lost:
 
 
 @_record
+class Done:
+    """The author (home) says no more about its job: it is over, and so are all claims on it.
+
+    What the author writes about the job or its claims after this is inert. A centre may therefore
+    forget the job once nothing that their hosts may still write could matter.
+    """
+
+    job_id: Position = wire(1, POSITION)
+
+
+@_record
 class ForkProof:
     """Two different signed headers of one centre, epoch and `seq_num` (COSE_Sign1 each).
 
@@ -414,6 +425,7 @@ Record = (
     | Settle
     | Hold
     | Unhold
+    | Done
 )
 
 
@@ -451,6 +463,7 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     24: Settle,
     28: Hold,
     29: Unhold,
+    30: Done,
 }
 """Type numbers on the wire, never reused."""
 

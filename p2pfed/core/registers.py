@@ -10,17 +10,15 @@ may not speak for, or that its side's machine has no move for: such a record is 
 (invariant 6). A statement about a claim may come before the claim itself only from a centre that
 broke the protocol; it is kept under its writer's name, so that even then order can't matter.
 
-A node folds the same blocks twice: at once, and up to a round's cut. `Registers.fork` gives both
-folds a common start: they share every entry until one of them writes it, who leaves the other a
-copy. So what is long over is held once.
+The registers know how far each feed was folded, and so tell a claim that is over, and was forgotten
+(`p2pfed.core.closing`), from one that is not known yet: what names the first is without effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from itertools import chain
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import SILENT, ClaimEntry, HostSide, JobEntry, OfferEntry, outcome_of
@@ -45,6 +43,7 @@ from p2pfed.core.records import (
     Close,
     Contact,
     Dispute,
+    Done,
     End,
     ForkProof,
     Handover,
@@ -64,6 +63,7 @@ from p2pfed.core.records import (
     Unhold,
 )
 from p2pfed.core.rules import Rules
+from p2pfed.core.tables import Tables
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.errors import InputError
 
@@ -95,11 +95,7 @@ class Verdict(NamedTuple):
     outcome: Outcome | None = None
 
 
-_Key = TypeVar("_Key", OfferId, JobId, ClaimId)
-_Entry = TypeVar("_Entry", OfferEntry, JobEntry, ClaimEntry)
-
-
-class Registers:
+class Registers(Tables):
     """All registers of a federation.
 
     Args:
@@ -116,17 +112,11 @@ class Registers:
         governance: Governance | None = None,
     ) -> None:
         self._check_proof = check_proof
+        super().__init__()
         self.max_attempts = max_attempts
         self.governance = governance or Governance((), Rules())
-        self.offers: dict[OfferId, OfferEntry] = {}
-        self.jobs: dict[JobId, JobEntry] = {}
-        self.claims: dict[ClaimId, ClaimEntry] = {}
-        self.claims_by_offer: dict[OfferId, list[ClaimId]] = {}
-        self.contacts: dict[CentreName, str] = {}
         # The same table by another type, so that what a record names is looked up as it stands.
         self._claims_at = cast(dict[Position, ClaimEntry], self.claims)
-        self._twin: Registers | None = None
-        self._is_fork = False
         self._folders: dict[type[Record | Inert], Callable[..., Position | str]] = {
             Inert: self._fold_inert,
             Contact: self._fold_contact,
@@ -150,6 +140,7 @@ class Registers:
             ForkProof: self._fold_proof,
             Settle: self._fold_settle,
             **dict.fromkeys(GOVERNANCE_RECORDS, self.governance.fold),
+            Done: self._fold_done,
         }
 
     @property
@@ -161,6 +152,11 @@ class Registers:
     def suspended(self) -> set[CentreName]:
         """The centres whose feed in force is proven to be forked."""
         return {feed.centre for feed in self.convicted if in_force(feed)}
+
+    def passed(self, position: Position) -> bool:
+        """Whether nothing new can stand at this position; never of a feed that has branches."""
+        feed = FeedKey(position.centre, position.epoch)
+        return feed not in self.convicted and super().passed(position)
 
     def fold(self, position: Position, time: HlcTime, record: Record | Inert) -> Position | str:
         """Writes one record into its author's registers.
@@ -175,10 +171,12 @@ class Registers:
         """`fold` for each record of a block, in order."""
         folders, time = self._folders, block.time
         self.governance.witness(block)
-        return [
+        found = [
             folders[type(record)](position, time, record)
             for position, record in zip(block.positions(), block.records, strict=True)
         ]
+        self.note_folded(block.feed, block.seq_num)
+        return found
 
     def _fold_inert(self, position: Position, time: HlcTime, record: Inert) -> str:
         return f"{record.code}: {record.detail}"
@@ -188,61 +186,9 @@ class Registers:
 
         Costs a few steps for each entry, and no memory for it. May be called once.
         """
-        assert self._twin is None, "registers have one fork"
         fork = Registers(self._check_proof, self.max_attempts, self.governance.fork())
-        fork.offers.update(self.offers)
-        fork.jobs.update(self.jobs)
-        fork.claims.update(self.claims)
-        fork.claims_by_offer = {offer: [*held] for offer, held in self.claims_by_offer.items()}
-        fork.contacts = dict(self.contacts)
-        entries: list[Iterable[OfferEntry | JobEntry | ClaimEntry]]
-        entries = [self.offers.values(), self.jobs.values(), self.claims.values()]
-        for entry in chain.from_iterable(entries):
-            entry.shared = True
-        fork._twin, fork._is_fork, self._twin = self, True, fork
+        self.share_with(fork)
         return fork
-
-    def leave(self) -> None:
-        """Ends the sharing: the other fold goes on alone, this one is given up."""
-        if self._twin is not None:
-            twin, self._twin = self._twin, None
-            twin.leave()
-
-    def _part(
-        self, own: dict[_Key, _Entry], others: dict[_Key, _Entry], key: _Key, entry: _Entry
-    ) -> _Entry:
-        """Ends the sharing of an entry that is about to be written; returns which one to write.
-
-        The original stays with the fork, whose reader may hold on to it while it writes.
-        """
-        copy = entry.copy()
-        entry.shared = False
-        if self._is_fork:
-            others[key] = copy
-            return entry
-        own[key] = copy
-        return copy
-
-    def _offer(self, offer_id: OfferId) -> OfferEntry | None:
-        """The entry, ours to write."""
-        entry = self.offers.get(offer_id)
-        if entry is not None and entry.shared and self._twin is not None:
-            return self._part(self.offers, self._twin.offers, offer_id, entry)
-        return entry
-
-    def _job(self, job_id: JobId) -> JobEntry | None:
-        """The entry, ours to write."""
-        entry = self.jobs.get(job_id)
-        if entry is not None and entry.shared and self._twin is not None:
-            return self._part(self.jobs, self._twin.jobs, job_id, entry)
-        return entry
-
-    def _claim(self, claim_id: ClaimId) -> ClaimEntry | None:
-        """The entry, ours to write."""
-        entry = self.claims.get(claim_id)
-        if entry is not None and entry.shared and self._twin is not None:
-            return self._part(self.claims, self._twin.claims, claim_id, entry)
-        return entry
 
     # Offers
 
@@ -282,7 +228,7 @@ class Registers:
         entry = self._own_offer(position, record.offer_id)
         if isinstance(entry, str):
             return entry
-        entry.closed = True
+        entry.closed, entry.closed_ms = True, hlc_ms(time)
         return record.offer_id
 
     # Jobs
@@ -293,9 +239,9 @@ class Registers:
         return position
 
     def _fold_cancel(self, position: Position, time: HlcTime, record: Cancel) -> Position | str:
-        entry = self._job(JobId(record.job_id))
-        if entry is None or record.job_id.centre != position.centre:
-            return f"{record.job_id} is not a job of its author"
+        entry = self._own_job(position, record.job_id)
+        if isinstance(entry, str):
+            return entry
         if not entry.cancelled:
             entry.cancelled, entry.cancel_time = True, time
         return record.job_id
@@ -303,11 +249,24 @@ class Registers:
     def _fold_hold(
         self, position: Position, time: HlcTime, record: Hold | Unhold
     ) -> Position | str:
-        entry = self._job(JobId(record.job_id))
-        if entry is None or record.job_id.centre != position.centre:
-            return f"{record.job_id} is not a job of its author"
+        entry = self._own_job(position, record.job_id)
+        if isinstance(entry, str):
+            return entry
         entry.held = isinstance(record, Hold)
         return record.job_id
+
+    def _fold_done(self, position: Position, time: HlcTime, record: Done) -> Position | str:
+        entry = self._own_job(position, record.job_id)
+        if isinstance(entry, str):
+            return entry
+        entry.done = True
+        return record.job_id
+
+    def _own_job(self, position: Position, job_id: Position) -> JobEntry | str:
+        entry = self._job(JobId(job_id))
+        if entry is None or job_id.centre != position.centre or entry.done:
+            return f"{job_id} is not an open job of its author"
+        return entry
 
     # Claims
 
@@ -320,9 +279,9 @@ class Registers:
         return entry
 
     def _fold_claim(self, position: Position, time: HlcTime, record: Claim) -> Position | str:
-        job = self._job(JobId(record.job_id))
-        if job is None or record.job_id.centre != position.centre:
-            return f"{record.job_id} is not a job of its author"
+        job = self._own_job(position, record.job_id)
+        if isinstance(job, str):
+            return job
         if record.offer_id.centre == position.centre:
             return f"{record.offer_id} is an offer of its author"
         entry = self._claim_entry(position)
@@ -337,8 +296,13 @@ class Registers:
 
     def _own_claim(self, position: Position, claim_id: Position) -> ClaimEntry | str:
         entry = self._claims_at.get(claim_id)
-        if entry is None or entry.claim is None or claim_id.centre != position.centre:
-            return f"{claim_id} is not a claim of its author"
+        if (
+            entry is None
+            or entry.claim is None
+            or claim_id.centre != position.centre
+            or self.jobs[JobId(entry.claim.job_id)].done
+        ):
+            return f"{claim_id} is not an open claim of its author"
         return self._claim_entry(claim_id) if entry.shared else entry
 
     def _fold_home_move(
@@ -377,7 +341,11 @@ class Registers:
         return record.claim_id
 
     def _fold_settle(self, position: Position, time: HlcTime, record: Settle) -> Position | str:
+        if record.claim_id not in self._claims_at and self.passed(record.claim_id):
+            return record.claim_id  # It is over, or never was: nothing changes.
         entry, author = self._claim_entry(record.claim_id), position.centre
+        if entry.claim is None:
+            self._early[entry.claim_id] = None
         if entry.claim is not None and author not in (entry.home, entry.claim.offer_id.centre):
             return f"{author} is no party to claim {record.claim_id}"
         entry.settles = (*entry.settles, (author, time, record.core_s, record.gpu_s))
@@ -398,6 +366,8 @@ class Registers:
     def _fold_host_move(
         self, position: Position, time: HlcTime, record: Accept | Close | Start | End
     ) -> Position | str:
+        if record.claim_id not in self._claims_at and self.passed(record.claim_id):
+            return record.claim_id  # It is over, or never was: nothing changes.
         entry = self._claim_entry(record.claim_id)
         if entry.claim is None:
             side = self._early_side(entry, position.centre)
@@ -425,6 +395,7 @@ class Registers:
         """What the author says of a claim that is not known yet."""
         if entry.early is None:
             entry.early = {}
+            self._early[entry.claim_id] = None
         return entry.early.setdefault(author, HostSide())
 
     def _fold_proof(self, position: Position, time: HlcTime, record: ForkProof) -> Position | str:
@@ -495,6 +466,6 @@ class Registers:
             return JobState.CANCELLING if job.cancelled else BOUND_JOB[live.state]
         if job.cancelled:
             return JobState.CANCELLED
-        if attempts >= self.max_attempts:
+        if attempts >= self.max_attempts or job.done:
             return JobState.FAILED
         return JobState.QUEUED

@@ -23,15 +23,17 @@ from typing import Final, cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Ack, Block
+from p2pfed.core.books import Books
+from p2pfed.core.closing import OFFER_KEPT_MS, disputed_in_time, is_closed, settled_in_time
 from p2pfed.core.constitution import Decision, Member
-from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry, outcome_of
+from p2pfed.core.entries import ClaimEntry, JobEntry, outcome_of
 from p2pfed.core.governance import Governance
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
 from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, JobState
 from p2pfed.core.matching import MatchInput
-from p2pfed.core.matching_fit import Amount, OfferState, Running, amount_of, capacity_of
+from p2pfed.core.matching_fit import OfferState, Running
 from p2pfed.core.posting import Shares, Witnesses, claimed_amount
-from p2pfed.core.queue import Queue, QueuedJob, Shape
+from p2pfed.core.queue import Queue, QueuedJob
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
     Accept,
@@ -39,6 +41,7 @@ from p2pfed.core.records import (
     Claim,
     Close,
     Dispute,
+    Done,
     End,
     ForkProof,
     Handover,
@@ -58,6 +61,8 @@ from p2pfed.core.records import (
 )
 from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.rules import ResourceClass, Rules, WorkClass
+from p2pfed.core.seen import offer_state, running_of, shape_of
+from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
 
 _CLAIM_RECORDS: Final = frozenset(
@@ -111,6 +116,8 @@ class State:
         self._committed_by: dict[ClaimId, int] = {}
         self._committed: dict[CentreName, int] = {}
         self._deadlines: list[tuple[int, ClaimId]] = []
+        self._closing: list[tuple[int, OfferId]] = []
+        self._closed: dict[JobId, None] = {}
         self._cut_ms = 0
 
     # Folding
@@ -224,6 +231,58 @@ class State:
         return version.rules
 
     @property
+    def cut_ms(self) -> int:
+        """The wall time that the state was settled at."""
+        return self._cut_ms
+
+    def forget(self) -> tuple[list[Forgotten], list[OfferId]]:
+        """Lets go of the jobs and offers that are closed at the cut: what the state is, stays.
+
+        Returns:
+            What was let go of, jobs with their claims. `p2pfed.core.closing` tells when that is.
+        """
+        self._catch_up()
+        jobs = [f for f in map(self.registers.forget_job, self._closed) if f is not None]
+        self._closed.clear()
+        for job, claims in jobs:
+            for claim in claims:
+                self._accounts.forget_usage(claim.claim_id)
+            if self._class_of.pop(job.job_id, None) is not None:
+                self._witnesses.forget(job.job_id)
+        offers = []
+        while self._closing and self._closing[0][0] <= self._cut_ms:
+            offers.append(heappop(self._closing)[1])
+            self.registers.forget_offer(offers[-1])
+        return jobs, offers
+
+    def books(self) -> Books:
+        """What the state holds beside the registers and does not follow from them."""
+        self._catch_up()
+        return Books(
+            heard=self.heard,
+            rests=self._offered_rest,
+            classes=self._class_of,
+            witnesses={job_id: self._witnesses.witness(job_id) for job_id in self._class_of},
+            posted=self._shares.posted(),
+            cells=self._accounts.cells(),
+            usages=self._accounts.usages,
+        )
+
+    def restore(self, cut_ms: int, books: Books) -> None:
+        """Takes books back whose registers are restored already; this state was empty."""
+        self._cut_ms = cut_ms
+        self.heard.update(books.heard)
+        self._offered_rest.update(books.rests)
+        self._class_of.update(books.classes)
+        self._witnesses.restore(sorted(books.witnesses.items()))
+        self._shares.restore(books.posted)
+        self._accounts.restore(books.cells, books.usages)
+        for offer_id in self.registers.offers:
+            self._refresh_offer(offer_id)
+        self._touched_claims.update(dict.fromkeys(self.registers.claims))
+        self._touched_jobs.update(dict.fromkeys(self.registers.jobs))
+
+    @property
     def queue(self) -> Queue:
         """The jobs that wait."""
         self._catch_up()
@@ -261,6 +320,8 @@ class State:
                 jobs.append(job_id)
         elif isinstance(record, Offer | OfferUpdate | OfferClose):
             self._refresh_offer(OfferId(touched))
+        elif isinstance(record, Done):
+            self._touched_jobs[JobId(touched)] = None
         elif isinstance(record, Cancel):
             # How an attempt counts that the host says was cancelled depends on it, too.
             claims = self.registers.jobs[JobId(touched)].claims
@@ -269,11 +330,20 @@ class State:
         elif isinstance(record, Hold | Unhold):
             self._touched_jobs[JobId(touched)] = None
 
+    def _deadline_ms(self, entry: ClaimEntry) -> int:
+        """Until when the usage of a claim that ended can be settled."""
+        ended_ms = hlc_ms(entry.host_side.ended)
+        return ended_ms + self.governance.version_at(ended_ms).rules.receipt_deadline_ms
+
     def _refresh_job(self, job_id: JobId) -> None:
+        entry = self.registers.jobs.get(job_id)
+        if entry is None:
+            return
+        if entry.done and is_closed(entry, self.registers, self._cut_ms, self._deadline_ms):
+            self._closed[job_id] = None
         work_class = self._counted_class(job_id)
         if work_class is None:
             return
-        entry = self.registers.jobs[job_id]
         verdict = self.registers.judge(entry)
         waits = verdict.state is JobState.QUEUED and not entry.held
         since_ms = self._witnesses.since_ms(job_id) if waits else None
@@ -298,12 +368,14 @@ class State:
         entry = self.registers.offers[offer_id]
         own = self._open.setdefault(entry.host, set())
         (own.discard if entry.closed else own.add)(offer_id)
+        if entry.closed:
+            heappush(self._closing, (entry.closed_ms + OFFER_KEPT_MS, offer_id))
         self._stale_offers.add(offer_id)
 
     def _refresh_claim(self, claim_id: ClaimId) -> None:
-        entry = self.registers.claims[claim_id]
+        entry = self.registers.claims.get(claim_id)
         job = self.registers.job_of(claim_id)
-        if entry.claim is None or job is None:
+        if entry is None or entry.claim is None or job is None:
             return
         offer_id = OfferId(entry.claim.offer_id)
         held = self._held.get(offer_id)
@@ -349,18 +421,22 @@ class State:
     def _refresh_usage(self, entry: ClaimEntry, claim: Claim, posted: JobEntry) -> None:
         job = posted.job
         resource = self._resources.get(job.resource_class)
-        if resource is None:
-            return
-        claimed = claimed_amount(job, resource)
         unsettled = entry.state is ClaimState.ENDED and entry.settlement is None
-        bound = entry.state in HOLDS_CAPACITY or unsettled
-        self._commit(entry, resource.points(claimed) if bound else 0)
+        bound = resource is not None and (entry.state in HOLDS_CAPACITY or unsettled)
+        points = resource.points(claimed_amount(job, resource)) if resource and bound else 0
+        self._commit(entry, points)
         side = entry.host_side
         if side.end is None or entry.handover is None:
             return
         ended_ms = hlc_ms(side.ended)
-        deadline_ms = ended_ms + self.rules.receipt_deadline_ms
-        if not _settled_in_time(entry, deadline_ms) and self._cut_ms < deadline_ms:
+        # The rules of the time of the End: what is counted and forgotten is never judged again.
+        rules = self.governance.version_at(ended_ms).rules
+        resource = rules.resource_class(job.resource_class)
+        if resource is None:
+            return
+        claimed = claimed_amount(job, resource)
+        deadline_ms = ended_ms + rules.receipt_deadline_ms
+        if not settled_in_time(entry, deadline_ms) and self._cut_ms < deadline_ms:
             heappush(self._deadlines, (deadline_ms, entry.claim_id))
         if outcome_of(entry, posted) not in CHARGED_OUTCOMES:
             amount = None
@@ -384,7 +460,7 @@ class State:
             core_s, gpu_s = self.of_dispute(entry)
             return min(bounded, resource.amount(core_s=core_s, gpu_s=gpu_s))
         settlement = entry.settlement
-        if settlement and _settled_in_time(entry, deadline_ms):
+        if settlement and settled_in_time(entry, deadline_ms):
             return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
         return bounded if self._cut_ms >= deadline_ms else None
 
@@ -472,70 +548,3 @@ class State:
             standings={c: self.standing(c, cut_ms) for c in self.members},
             alive=self.alive(cut_ms),
         )
-
-
-def disputed_in_time(entry: ClaimEntry, deadline_ms: int) -> bool:
-    """True if the home disputed the usage between the End and its deadline."""
-    after_end = entry.disputed > entry.host_side.ended
-    return entry.dispute is not None and after_end and hlc_ms(entry.disputed) <= deadline_ms
-
-
-def _settled_in_time(entry: ClaimEntry, deadline_ms: int) -> bool:
-    """True if the home settled the usage between the End and its deadline.
-
-    Nobody can countersign what was not stated yet, and after the deadline the End stands.
-    """
-    after_end = entry.settled > entry.host_side.ended
-    return entry.settlement is not None and after_end and hlc_ms(entry.settled) <= deadline_ms
-
-
-def shape_of(job_id: JobId, job: Job, work_class: str, declined: tuple[OfferId, ...]) -> Shape:
-    """What the matcher looks at in a job: equal shapes fit equally."""
-    return Shape(
-        home=job_id.centre,
-        resource_class=job.resource_class,
-        nodes=job.nodes,
-        cores_per_node=job.cores_per_node,
-        gpus_per_node=job.gpus_per_node,
-        memory_mib_per_node=job.memory_mib_per_node,
-        walltime_s=job.walltime_s,
-        features=job.features,
-        work_class=work_class,
-        data_class=job.data_class,
-        allow=job.allow,
-        deny=job.deny,
-        declined=declined,
-    )
-
-
-def running_of(entry: ClaimEntry, job: Job, rules: Rules) -> Running:
-    """What a claim holds, and when it is surely back."""
-    run_ms = job.walltime_s * 1000 + rules.kill_grace_ms
-    if entry.state is ClaimState.STARTED:
-        ends_ms = entry.host_side.started_ms + run_ms
-    elif entry.state is ClaimState.LEASED:
-        ends_ms = entry.lease_until_ms
-    else:
-        ends_ms = (entry.claim.claim_until_ms if entry.claim else 0) + run_ms
-    return Running(ends_ms=ends_ms, amount=amount_of(job), claim_id=entry.claim_id)
-
-
-def offer_state(entry: OfferEntry, held: Mapping[ClaimId, Running]) -> OfferState:
-    """An offer as the matcher sees it: what is free of it, who holds how much, until when."""
-    terms = entry.terms
-    running = tuple(held[claim_id] for claim_id in sorted(held))
-    held_cores: dict[CentreName, int] = {}
-    for part in running:
-        home = part.claim_id.centre
-        held_cores[home] = held_cores.get(home, 0) + part.amount.cores
-    total = capacity_of(terms, entry.nodes)
-    return OfferState(
-        offer_id=entry.offer_id,
-        terms=terms,
-        nodes=entry.nodes,
-        walltime_max_s=entry.walltime_max_s,
-        until_ms=entry.until_ms,
-        free=Amount(*(t - sum(p.amount[i] for p in running) for i, t in enumerate(total))),
-        held_cores=held_cores,
-        running=running,
-    )

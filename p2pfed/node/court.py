@@ -18,7 +18,7 @@ from p2pfed.core.lifecycle import ClaimState, HostPhase, claim_until, may_accept
 from p2pfed.core.matching_fit import CAPACITY_CODES, Amount, amount_of, capacity_of, covers, fits
 from p2pfed.core.records import Claim
 from p2pfed.core.rules import Rules
-from p2pfed.core.state import offer_state, running_of, shape_of
+from p2pfed.core.seen import offer_state, running_of, shape_of
 from p2pfed.core.units import hlc_ms
 from p2pfed.node.admission import DEFAULT, AdmissionPolicy, AdmissionRule, Decision, Mode
 from p2pfed.node.control import Control
@@ -176,8 +176,8 @@ class Court:
             return Ruling(close="unjustified")
         free = self._free(offer)
         for wanted in self._rounds.wanted(offer.offer_id, now_ms):
-            other = self._ledger.live.jobs[wanted]
-            if wanted != job.job_id and not self._has_place(other):
+            other = self._ledger.live.jobs.get(wanted)
+            if other is not None and wanted != job.job_id and not self._has_place(other):
                 free = _less(free, amount_of(other.job))
         if covers(free, amount_of(job.job)):
             return ACCEPT

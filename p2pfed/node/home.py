@@ -12,6 +12,7 @@ here:
 
 from __future__ import annotations
 
+from p2pfed.core.closing import may_be_done
 from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId
 from p2pfed.core.lifecycle import (
@@ -28,6 +29,7 @@ from p2pfed.core.records import (
     Cancel,
     Claim,
     Dispute,
+    Done,
     End,
     Handover,
     Hold,
@@ -417,10 +419,13 @@ class Home:
             self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)
 
     def review_job(self, job: JobEntry, turn: Turn) -> None:
-        """Lets the payload of a job of ours go once nothing can need it any more."""
+        """Lets the payload of a job of ours go once nothing can need it, and says the last word."""
         live = self._ledger.live
-        if job.job_id in self._forgotten or not live.judge(job).state.final:
+        if job.done or not live.judge(job).state.final:
             return
-        if all(live.claims[claim_id].over for claim_id in job.claims):
+        if job.job_id not in self._forgotten and all(live.claims[c].over for c in job.claims):
             self._forgotten.add(job.job_id)
             turn.do(ForgetPayload(job_id=job.job_id, payload_digest=job.job.payload_digest))
+        if may_be_done(job, live):
+            self._ledger.write(Done(job_id=job.job_id), turn.now_ms)
+            self._forgotten.discard(job.job_id)

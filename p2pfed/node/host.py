@@ -304,7 +304,9 @@ class Host:
         """The payload did not come: give the claim back at once if it never will."""
         self._fetching.discard(event.claim_id)
         self._named.discard(event.claim_id)
-        entry = self._ledger.live.claims[event.claim_id]
+        entry = self._ledger.live.claims.get(event.claim_id)
+        if entry is None:
+            return
         turn.note(WARNING, "payload-failed", f"payload of {event.claim_id}: {event.why}")
         if not event.final:
             self._deadlines.at(turn.now_ms + RETRY_MS, event.claim_id)

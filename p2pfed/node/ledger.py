@@ -32,6 +32,7 @@ from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
+from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
 from p2pfed.core.view import View
 from p2pfed.core.waiting import block_ref
@@ -54,6 +55,10 @@ class Shelf(Protocol):
 
 ACKS_AT_ONCE_MAX: Final = 640
 """Acks in one block of ours. One takes at most 82 bytes, so a header has room to spare."""
+PAST_JOBS_KEPT: Final = 5_000
+"""Closed jobs of ours, and guests that we ran, that stay in memory for whoever asks."""
+_FORGET_EVERY: Final = 256
+"""Blocks that a start folds before it lets go of what they closed."""
 _NO_HEAD: Final = Head(-1, BlockId(b""))
 
 
@@ -77,6 +82,8 @@ class Ledger:
         self._first_sealed: int | None = None
         self._latest = HlcTime(0)
         self._live: Registers | None = None
+        self._past: deque[Forgotten] = deque()
+        self._replayed = 0
         self.proofs: dict[FeedKey, ForkProof] = {}
         self._replayed_sides: list[Block] = []
 
@@ -106,6 +113,8 @@ class Ledger:
                 self._live = self._fold_live()
             else:
                 self._live = registers.fork()
+                for past in self._past:
+                    self._live.recall_job(past)
                 for block in filter(_counts, self.view.waiting()):
                     self._live.fold_block(block)
             beyond = hlc_cut(self.view.cut_ms)
@@ -178,8 +187,33 @@ class Ledger:
             rules = self.rules
             margin_ms = rules.max_skew_ms + rules.round_ms + rules.settle_ms
             self.view.catch_up(max(0, hlc_ms(self._latest) - margin_ms))
+            self._replayed += 1
+            if self._replayed % _FORGET_EVERY == 0:
+                self.forget()
         else:
             self._take(block, fresh=False)
+
+    def forget(self) -> None:
+        """Lets go of what is closed at the cut; of our own jobs and guests, the newest are kept."""
+        jobs, offers = self.view.state.forget()
+        for past in jobs:
+            if self._concerns_us(past):
+                self._past.append(past)
+            elif self._live is not None:
+                self._live.forget_job(past.job.job_id)
+        while len(self._past) > PAST_JOBS_KEPT:
+            oldest = self._past.popleft()
+            if self._live is not None:
+                self._live.forget_job(oldest.job.job_id)
+        for offer_id in offers:
+            if self._live is not None:
+                self._live.forget_offer(offer_id)
+
+    def _concerns_us(self, past: Forgotten) -> bool:
+        me = self.me.name
+        return past.job.job_id.centre == me or any(
+            entry.claim is not None and entry.claim.offer_id.centre == me for entry in past.claims
+        )
 
     def _take_all(self, admission: Admission) -> Admission:
         for block in admission.admitted:
@@ -280,6 +314,7 @@ class Ledger:
         self.replica.admit(block, hlc_ms(block.time))
         self.view.add(block)
         self.live.governance.witness(block)
+        self.live.note_folded(block.feed, block.seq_num)
         self.fresh.append(stored(block))
         return block
 

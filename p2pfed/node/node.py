@@ -444,6 +444,10 @@ class Node:
         if live.contacts.get(self.me.name) != self.me.address:
             self.ledger.write(Contact(address=self.me.address), turn.now_ms)
         self.ledger.touched.clear()
+        # A crash may have come between a job's last receipt and the last word on it.
+        own = (job for job in live.jobs.values() if job.job_id.centre == self.me.name)
+        unsaid = [job.job_id for job in own if not job.done and live.judge(job).state.final]
+        self.ledger.touched.extend(sorted(unsaid))
         # Nothing follows from a claim that is settled, and of those there are the most. What a
         # crash left of one in the spool is swept there.
         open_claims = (

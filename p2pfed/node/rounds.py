@@ -95,6 +95,7 @@ class Rounds:
         view = self._ledger.view
         for position, why in view.advance(cut_ms):
             turn.note(WARNING, "record-inert", f"record {position} counts for nothing: {why}")
+        self._ledger.forget()
         digest = self._ledger.digest(cut_ms)
         self._last_cut_ms = cut_ms
         matching = self._matcher.match(view.state.match_input(number, cut_ms))

@@ -20,7 +20,7 @@ from p2pfed.core.matching_explain import explain
 from p2pfed.core.matching_fit import CAPACITY_CODES, OfferState, fits
 from p2pfed.core.queue import Shape
 from p2pfed.core.registers import Verdict
-from p2pfed.core.state import shape_of
+from p2pfed.core.seen import shape_of
 from p2pfed.node.node import Node
 from p2pfed.shell.answers import CompetitorView, Explanation, FitView, ScoreView
 from p2pfed.shell.views import JOB_WORDS

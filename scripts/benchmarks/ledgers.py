@@ -13,15 +13,26 @@ from p2pfed.core.blocks import Block, seal_block
 from p2pfed.core.charter import decode_charter
 from p2pfed.core.ids import CentreName, FeedKey, Frontier, Position
 from p2pfed.core.keys import key_id
-from p2pfed.core.records import Accept, Claim, End, Handover, Job, Offer, Receipt, Record, Start
+from p2pfed.core.records import (
+    Accept,
+    Claim,
+    Done,
+    End,
+    Handover,
+    Job,
+    Offer,
+    Receipt,
+    Record,
+    Start,
+)
 from p2pfed.core.units import hlc
 from p2pfed.store.database import BlockRow, Database
 from p2pfed.store.highwater import HighWater
 from p2pfed.store.keyfile import CentreKey, load_key
 from scripts.benchmarks.centres import Centre, Federation
 
-RECORDS_A_JOB = 7
-"""Job, Claim, Accept, Handover, Start, End, Receipt."""
+RECORDS_A_JOB = 8
+"""Job, Claim, Accept, Handover, Start, End, Receipt, Done."""
 _STEP_MS = 1000
 _BATCH = 500
 """Blocks stored in one commit."""
@@ -86,6 +97,7 @@ class History:
         yield self._write(host, [Start(claim_id=i, native_name="p2pfed-bench") for i in ids])
         yield self._write(host, [self._end(i) for i in ids])
         yield self._write(home, [Receipt(claim_id=i, core_s=80) for i in ids])
+        yield self._write(home, [Done(job_id=jobs.position(n)) for n in range(count)])
 
     def _claim(self, job_id: Position, offer_id: Position) -> Claim:
         return Claim(

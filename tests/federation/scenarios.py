@@ -106,7 +106,7 @@ def settled(world: World) -> bool:
     for centre in world.centres.values():
         assert centre.node is not None
         live = centre.node.ledger.live
-        if not all(job_id in live.jobs for job_id in world.checks.acknowledged):
+        if not all(live.passed(job_id) for job_id in world.checks.acknowledged):
             return False
         if not all(live.judge(entry).state.final for entry in live.jobs.values()):
             return False

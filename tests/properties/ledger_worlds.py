@@ -14,6 +14,7 @@ from p2pfed.core.records import (
     Close,
     Contact,
     Dispute,
+    Done,
     End,
     Handover,
     Job,
@@ -161,7 +162,9 @@ class LedgerWorld:
     def _home_record(self, name: str) -> Record:
         claim_id = self._own("claim", name)
         core_s = self._dice.randint(0, 10_000)
-        match self._dice.randint(0, 8):
+        match self._dice.randint(0, 9):
+            case 9:
+                return Done(job_id=self._own("job", name))
             case 0:
                 return Release(claim_id=claim_id, reason="expired")
             case 1 | 2 | 3 | 4:

@@ -79,7 +79,7 @@ def test_a_warning_is_shown_and_does_not_fail(tmp_path: Path) -> None:
     (tmp_path / "ledger").write_bytes(world.export())
     result = run(tmp_path / "ledger")
     assert result.exit_code == 0
-    assert "warning: gamma.2.1: alpha.1.0 is not a job of its author" in result.output
+    assert "warning: gamma.2.1: alpha.1.0 is not an open job of its author" in result.output
 
 
 def test_the_charter_decides_which_federation_is_meant(file: Path, tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_an_inert_record_is_named_and_does_not_spoil_the_ledger() -> None:
             Severity.WARNING,
             "record-inert",
             str(block.position(1)),
-            "alpha.1.0 is not a job of its author",
+            "alpha.1.0 is not an open job of its author",
             GAMMA,
         ),
     )
