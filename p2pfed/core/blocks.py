@@ -39,13 +39,11 @@ from p2pfed.core.limits import (
     RECORDS_PER_BLOCK_MAX,
     SEQ_NUM_MAX,
 )
+from p2pfed.core.recordcodec import decode_columns, decode_record, encode_record
 from p2pfed.core.records import (
     ForkProof,
     Inert,
     Record,
-    decode_columns,
-    decode_record,
-    encode_record,
 )
 from p2pfed.core.units import HLC_MAX, HlcTime
 from p2pfed.errors import InputError, StateError

@@ -27,7 +27,8 @@ from p2pfed.core.codec import encode
 from p2pfed.core.governance import GOVERNANCE_RECORDS
 from p2pfed.core.ids import BlockId, FeedKey, Head, Position, ViewDigest
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
-from p2pfed.core.records import ForkProof, Inert, Record, decode_record, encode_record
+from p2pfed.core.recordcodec import decode_record, encode_record
+from p2pfed.core.records import ForkProof, Inert, Record
 from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules

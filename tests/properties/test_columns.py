@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from p2pfed.core.blocks import decode_block
 from p2pfed.core.codec import decode, encode
 from p2pfed.core.limits import RECORDS_BYTES_MAX
+from p2pfed.core.recordcodec import decode_columns, decode_record, encode_record
 from p2pfed.core.records import (
     ForkProof,
     Inert,
     Record,
-    decode_columns,
-    decode_record,
-    encode_record,
 )
 from p2pfed.errors import InputError
 from tests.bad_blocks import HEADER, signed

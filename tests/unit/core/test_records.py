@@ -6,14 +6,13 @@ import pytest
 
 from p2pfed.core.fields import CborItem, Kind, wire_fields
 from p2pfed.core.kinds import ADDRESS, CENTRES, LINE, WORD, WORDS
+from p2pfed.core.recordcodec import decode_record, encode_record
 from p2pfed.core.records import (
     RECORD_TYPES,
     Contact,
     ForkProof,
     Inert,
     Record,
-    decode_record,
-    encode_record,
 )
 from tests.examples import EXAMPLES
 
