@@ -42,17 +42,16 @@ class Federation:
     credit_lines: Mapping[CentreName, int]
     addresses: Mapping[CentreName, str]
     pinned: frozenset[CentreName] = frozenset()
-    created_ms: int = 0
+    members: tuple[Member, ...] = ()
 
     def founders(self) -> tuple[Member, ...]:
         """The founders, as the charter names them."""
-        return tuple(
+        return self.members or tuple(
             Member(
                 name=centre,
                 public_key=key,
                 address=self.addresses.get(centre, ""),
                 credit_line=self.credit_lines.get(centre, 0),
-                since_ms=self.created_ms,
             )
             for centre, key in self.keys
         )

@@ -23,6 +23,7 @@ from p2pfed.core.replica import Admission
 from p2pfed.core.rules import Rules
 from p2pfed.errors import InputError, StateError
 from p2pfed.node.admission import AdmissionPolicy, Mode
+from p2pfed.node.company import Company
 from p2pfed.node.control import Control
 from p2pfed.node.council import Council
 from p2pfed.node.deadlines import Deadlines
@@ -104,10 +105,10 @@ class Node:
         self.control = Control(self.ledger)
         self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy, self.control)
         self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
-        others = {c: a for c, a in federation.addresses.items() if c != me.name}
-        self.gossip = Gossip(me.name, federation.id, others, rng, federation.rules)
+        self.company = Company(self.ledger)
+        self.gossip = Gossip(me.name, federation.id, self.company.addresses, rng, federation.rules)
         self.council = Council(self.ledger)
-        self.recovery = Recovery(self.ledger, self.gossip, self.trust)
+        self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
         self._rules = federation.rules
         self._beat_ms = 0
@@ -144,6 +145,7 @@ class Node:
         self.home.siblings.restore(rows or {})
         for feed in sorted({*self.ledger.replica.branched(), *self.ledger.live.convicted}):
             self.gossip.forked(feed)
+        self._keep_company(turn)
         self.recovery.begin(memory, target, rows or {}, turn)
         if self.control.mode is Mode.WITHDRAWN:
             self.host.withdraw(turn)
@@ -306,9 +308,18 @@ class Node:
             turn.effects += self.gossip.still_lacks(awaited, turn.now_ms)
             self.rounds.run(turn, claim=self.recovery.ready)
             self._live_by(self.ledger.rules)
+            self._keep_company(turn)
         if self.recovery.ready:
             self.ledger.touched.extend(self.deadlines.due(turn.now_ms))
             self.council.review(turn)
+
+    def _keep_company(self, turn: Turn) -> None:
+        """Follows who comes and goes."""
+        if self.company.update():
+            self.host.addresses.update(self.company.addresses)
+            turn.effects += self.gossip.set_members(
+                self.company.addresses, now_ms=turn.now_ms, former=self.company.former
+            )
 
     def _live_by(self, rules: Rules) -> None:
         """Lets the rules of the newest round hold wherever a number of them is kept."""

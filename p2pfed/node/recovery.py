@@ -25,6 +25,7 @@ from typing import Final
 
 from p2pfed.core.ids import Head
 from p2pfed.errors import StateError
+from p2pfed.node.company import Company
 from p2pfed.node.effects import ERROR, INFO, WARNING
 from p2pfed.node.gossip import Gossip
 from p2pfed.node.ledger import Ledger
@@ -54,8 +55,9 @@ class Memory(Enum):
 class Recovery:
     """Decides when the node may write."""
 
-    def __init__(self, ledger: Ledger, gossip: Gossip, trust: Trust) -> None:
+    def __init__(self, ledger: Ledger, gossip: Gossip, trust: Trust, company: Company) -> None:
         self._ledger = ledger
+        self._company = company
         self._gossip = gossip
         self._trust = trust
         self._memory = Memory.SURE
@@ -135,13 +137,20 @@ class Recovery:
                 turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
 
     def _may_write(self, seq_num: int, now_ms: int) -> bool:
-        everybody = {c for c in self._ledger.federation.addresses if c != self._ledger.me.name}
-        heard = everybody <= self._gossip.answered()
+        if seq_num < 0 and not self._admitted():
+            return False
+        heard = self._company.addresses.keys() <= self._gossip.answered()
         if self._memory is Memory.SURE:
             return heard or now_ms >= self._ask_until_ms
         if self._memory is Memory.BEHIND:
             return self._target is not None and seq_num >= self._target.seq_num
         return heard
+
+    def _admitted(self) -> bool:
+        """Whether our newest round has us as a member who writes this feed."""
+        view, me = self._ledger.view, self._ledger.me
+        member = view.state.governance.members_at(view.cut_ms).get(me.name)
+        return member is not None and member.feed == me.feed
 
     def own_fork(self, turn: Turn) -> None:
         """We signed two blocks for one place, as a peer showed or proved: stop writing.
@@ -162,6 +171,8 @@ class Recovery:
         at = "no block" if head is None else f"block {head.seq_num}"
         if self.ready:
             return "ready"
+        if head is None and not self._admitted():
+            return "no decision that made this centre a member is known here yet"
         if self._memory is Memory.SURE:
             return "asking peers whether they hold newer blocks of ours"
         if self._memory is Memory.BEHIND and self._target is not None:

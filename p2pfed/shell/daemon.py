@@ -20,6 +20,7 @@ from pathlib import Path
 import trio
 
 from p2pfed.core.charter import Charter, check_charter, decode_charter
+from p2pfed.core.constitution import founders
 from p2pfed.core.ids import Head
 from p2pfed.core.keys import key_id
 from p2pfed.core.lifecycle import HostPhase
@@ -49,6 +50,7 @@ from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
 from p2pfed.shell.executors import declared_capacity, local_queue, make_executor
 from p2pfed.shell.exports import Exports
+from p2pfed.shell.invitation import read_contacts
 from p2pfed.shell.links import Links, stored_reader
 from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.natives import Natives
@@ -176,13 +178,17 @@ def _check_member(config: CentreConfig, key: CentreKey, charter: Charter) -> Non
             remedy="each founder signs it with 'p2pfed charter sign'",
         )
     card = charter.founder(config.name)
+    if card is None and read_contacts(config.state):
+        log.info("not a founder of %s: nothing is written before a vote admits us", charter.name)
+        return
     if card is None:
         names = ", ".join(c.name for c in charter.founders)
         raise InputError(
             "charter-no-founder",
             f"{config.name} is not a founder of the federation {charter.name} ({names})",
             where=where,
-            remedy="use the charter that this centre's card is in",
+            remedy="use the charter that this centre's card is in, or take up an invitation "
+            "with 'p2pfed join'",
         )
     if card.public_key != key.public_key:
         raise InputError(
@@ -194,9 +200,10 @@ def _check_member(config: CentreConfig, key: CentreKey, charter: Charter) -> Non
 
 
 def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: Database) -> Node:
-    """The node of a founder of the charter, with nothing replayed yet."""
+    """The node, with nothing replayed yet."""
     addresses = {card.name: card.address for card in charter.founders}
-    addresses.update({c: a for c, a in config.peers.items() if c in addresses})
+    for told in (read_contacts(config.state), config.peers):
+        addresses.update((c, a) for c, a in told.items() if c in addresses)
     federation = Federation(
         id=charter.federation_id,
         keys=charter.keys(),
@@ -204,6 +211,7 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
         rules_version=1,
         credit_lines={card.name: card.credit_line for card in charter.founders},
         addresses=addresses,
+        members=founders(charter),
         pinned=frozenset(config.peers),
     )
     me = Identity(
