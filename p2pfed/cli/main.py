@@ -47,6 +47,8 @@ COMMANDS: Final = {
     "deny": "p2pfed.cli.requests",
     "decisions": "p2pfed.cli.requests",
     "reload": "p2pfed.cli.control",
+    "doctor": "p2pfed.cli.doctor",
+    "reconcile": "p2pfed.cli.doctor",
     "status": "p2pfed.cli.federation",
     "peers": "p2pfed.cli.federation",
     "members": "p2pfed.cli.federation",

@@ -115,6 +115,33 @@ class Capacity:
     memory_mib_per_node: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeRun:
+    """One attempt of a native job, as the batch system accounted for it.
+
+    Attributes:
+        state: in the batch system's own word; `outcome`: what it stands for, None while not over.
+        started_s, ended_s: seconds since the epoch; 0 if it never began, or is not over.
+        cores: allocated in all.
+    """
+
+    job_id: str
+    name: str
+    state: str
+    over: bool
+    outcome: Outcome | None
+    started_s: int
+    ended_s: int
+    cores: int
+    exit_code: int
+    signal: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Orders attempts, and tells those of one job apart."""
+        return int(self.job_id), self.started_s
+
+
 class Executor(Protocol):
     """A batch system."""
 

@@ -153,6 +153,30 @@ class DecisionView(TypedDict):
     why: str
 
 
+class GapView(TypedDict):
+    """One difference between the ledger and the batch system's accounting.
+
+    `kind`: `native-missing` (the ledger has a run that was not accounted), `ledger-missing` (a job
+    of the guests' account that no claim names), `duplicate` (an attempt that began again),
+    `end-missing`, `alive-after-end`, `outcome-differs`, `cores-differ`, `usage-differs`.
+    """
+
+    kind: str
+    claim_id: str | None
+    native_name: str
+    native_id: str | None
+    text: str
+
+
+class ReconcileView(TypedDict):
+    """How the ledger and the batch system's accounting agree about the guests since a time."""
+
+    since_ms: int
+    claims: int
+    native_jobs: int
+    gaps: list[GapView]
+
+
 class PeerView(TypedDict):
     """One other centre as this daemon is connected to it.
 

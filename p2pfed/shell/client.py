@@ -29,6 +29,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    ReconcileView,
     RequestView,
     StatusView,
 )
@@ -277,6 +278,11 @@ class Client:
         body = {"core_s": core_s, "gpu_s": gpu_s}
         answer = self._call("POST", f"/disputes/{quote(claim_id)}/settle", json=body)
         return cast(DisputeView, answer["dispute"])
+
+    def reconcile(self, *, since_ms: int) -> ReconcileView:
+        """How the ledger and the batch system's accounting agree about the guests."""
+        answer = self._call("GET", "/reconcile", params={"since_ms": str(since_ms)})
+        return cast(ReconcileView, answer)
 
     # Files and streams
 

@@ -312,6 +312,7 @@ async def _main(parts: _Parts) -> None:
         control=LocalControl(
             brain,
             parts.database,
+            parts.executor,
             guests=lambda: natives.alive,
             reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         ),

@@ -33,6 +33,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    ReconcileView,
     RequestView,
     StatusView,
 )
@@ -171,6 +172,14 @@ class ControlDoor(Protocol):
 
         Raises:
             StateError: `request-unknown`.
+        """
+
+    async def reconcile(self, since_ms: int) -> ReconcileView:
+        """Compares what the batch system accounted for guests with what the ledger says.
+
+        Raises:
+            StateError: `reconcile-local`: this executor keeps no accounting.
+            ExecutorError: the batch system can't be asked, or keeps no records.
         """
 
     async def decisions(self, limit: int) -> list[DecisionView]:

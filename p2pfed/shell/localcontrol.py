@@ -13,11 +13,14 @@ from typing import cast
 import trio
 
 from p2pfed.core.ids import CentreName, ClaimId, JobId
+from p2pfed.errors import StateError
+from p2pfed.execute.interface import Executor, NativeRun
 from p2pfed.node.admission import Mode
 from p2pfed.node.control import DECISIONS
 from p2pfed.node.events import AnswerRequest, BlockCentre, HoldJob, SetMode
-from p2pfed.shell.answers import BlockView, ControlView, DecisionView, RequestView
-from p2pfed.shell.brain import Brain
+from p2pfed.shell.answers import BlockView, ControlView, DecisionView, ReconcileView, RequestView
+from p2pfed.shell.brain import Brain, wall_ms
+from p2pfed.shell.reconciling import compare, hosted_claims
 from p2pfed.store.database import Database
 
 
@@ -26,7 +29,8 @@ class LocalControl:
 
     Args:
         brain: runs the node.
-        database: holds the rows with the decisions.
+        database: holds the rows with the decisions, and the blocks.
+        executor: the batch system.
         guests: how many native jobs of guests are not known to be over.
         reload: reads `centre.toml` again, by order of the account that it is given; returns the
             keys that only a restart applies.
@@ -36,6 +40,7 @@ class LocalControl:
         self,
         brain: Brain,
         database: Database,
+        executor: Executor,
         *,
         guests: Callable[[], int],
         reload: Callable[[str], Awaitable[list[str]]],
@@ -43,6 +48,7 @@ class LocalControl:
         self._brain = brain
         self._node = brain.node
         self._database = database
+        self._executor = executor
         self._guests = guests
         self._reload = reload
 
@@ -119,6 +125,29 @@ class LocalControl:
                 request=n, claim_id=claim_id, approve=approve, who=who, reason=reason
             )
         )
+
+    async def reconcile(self, since_ms: int) -> ReconcileView:
+        """Compares the batch system's accounting with the ledger; both as they are now."""
+        history = getattr(self._executor, "history", None)
+        if history is None:
+            raise StateError(
+                "reconcile-local",
+                "this executor keeps no accounting to compare with",
+                remedy="only Slurm's can be compared",
+            )
+
+        def work() -> ReconcileView:
+            runs: list[NativeRun] = history(since_ms // 1000)
+            rows = (row.data for row in self._database.blocks())
+            hosted = hosted_claims(rows, self._node.me.name, since_ms)
+            return ReconcileView(
+                since_ms=since_ms,
+                claims=len(hosted),
+                native_jobs=sum(bool(run.started_s) for run in runs),
+                gaps=compare(hosted, runs, wall_ms() // 1000),
+            )
+
+        return await trio.to_thread.run_sync(work)
 
     async def decisions(self, limit: int) -> list[DecisionView]:
         """The newest decisions, newest first."""

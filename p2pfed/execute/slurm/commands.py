@@ -24,6 +24,9 @@ PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%h|%r"
 """Job id, user, expected start, nodes, cores, partitions, sharing of nodes, reason."""
 GUESTS_FORMAT: Final = "%j|%N"
 """Name, nodes held."""
+HISTORY_FIELDS: Final = "JobIDRaw,UID,State,Start,End,ExitCode,AllocCPUS,JobName"
+_QUEUE_HISTORY: Final = "%A|%U|%T|%S|%e|0:0|%C|%j"
+"""The same fields from squeue, which tells no exit code."""
 LOCAL_FORMAT: Final = "%i|%T|%U|%V|%Q|%D|%C|%l|%b|%F|%E|%r"
 """Job id, state, user's number, submitted, priority, nodes, cores, time limit, GRES, array,
 dependency, reason: nothing that a user can choose freely, who could forge whole lines with it."""
@@ -98,6 +101,19 @@ def sacct(job_id: str, *, completion: bool) -> list[str]:
     """Tells of a job and its steps from accounting, or from job completion records."""
     command = ["sacct", "--noheader", "--parsable2", f"--jobs={job_id}"]
     return [*command, f"--format={SACCT_FORMAT}", *(["--completion"] if completion else [])]
+
+
+def history(since: str, *, completion: bool) -> list[str]:
+    """Tells of every attempt since a time, of all users, from accounting or completion records."""
+    command = ["sacct", "--noheader", "--parsable2", "--allusers", "--duplicates"]
+    command += ["--allocations", f"--starttime={since}", f"--format={HISTORY_FIELDS}"]
+    return [*command, *(["--completion"] if completion else [])]
+
+
+def queue_history() -> list[str]:
+    """Tells the same of the jobs that Slurm still has in mind and that have begun."""
+    states = "--states=RUNNING,COMPLETING,SUSPENDED"
+    return ["squeue", "--noheader", "--all", states, f"--format={_QUEUE_HISTORY}"]
 
 
 def sinfo(partition: str = "") -> list[str]:

@@ -32,7 +32,7 @@ from typing import Final
 from p2pfed.errors import ExecutorError
 from p2pfed.execute import notices
 from p2pfed.execute.accounts import check_reach, find_account, give, own_name
-from p2pfed.execute.interface import Capacity, NativeJob, NativeState, NativeStatus
+from p2pfed.execute.interface import Capacity, NativeJob, NativeRun, NativeState, NativeStatus
 from p2pfed.execute.jobs import (
     check_job,
     check_size,
@@ -54,6 +54,7 @@ from p2pfed.execute.slurm.claimfolder import (
 )
 from p2pfed.execute.slurm.cluster import Cluster
 from p2pfed.execute.slurm.endings import OVERDUE_MS, Endings
+from p2pfed.execute.slurm.history import read_history
 from p2pfed.execute.slurm.parse import QueueRow
 from p2pfed.execute.slurm.runner import RefusedError, Runner
 from p2pfed.execute.slurm.settings import SlurmSettings
@@ -131,6 +132,15 @@ class SlurmExecutor:
             )
         except RefusedError:
             return None
+
+    def history(self, since_s: int) -> list[NativeRun]:
+        """What Slurm accounted for the guests' account since a time.
+
+        Raises:
+            ExecutorError: `slurm-no-history`; `slurm-…` (transient): Slurm can't be asked.
+        """
+        uid = self._account.uid if self._account else os.geteuid()
+        return read_history(self._runner, self._cluster, uid=uid, since_s=since_s)
 
     # Submitting
 

@@ -87,8 +87,8 @@ def parse_queue(text: str) -> tuple[tuple[QueueRow, ...], tuple[str, ...]]:
                 job_id=job_id,
                 state=state,
                 name=name,
-                start_s=_time(start),
-                end_s=_time(end),
+                start_s=parse_time(start),
+                end_s=parse_time(end),
                 reason=reason,
             )
         )
@@ -110,11 +110,11 @@ def parse_details(text: str) -> JobDetails:
         raise _odd("scontrol", "a job", text) from None
     return JobDetails(
         state=_checked_state(state),
-        start_s=_time(fields.get("StartTime", "")),
-        end_s=_time(fields.get("EndTime", "")),
+        start_s=parse_time(fields.get("StartTime", "")),
+        end_s=parse_time(fields.get("EndTime", "")),
         exit_code=exit_code,
         signal=signal,
-        preempted=_time(fields.get("PreemptTime", "")) > 0,
+        preempted=parse_time(fields.get("PreemptTime", "")) > 0,
         cores=cores,
         gpus=count_gpus(fields.get("JOB_GRES", "")),
         reason=fields.get("Reason", ""),
@@ -145,8 +145,8 @@ def parse_accounting(text: str, job_id: str) -> JobDetails | None:
             exit_code, signal = split_exit(exits)
             found = JobDetails(
                 state=state,
-                start_s=_time(start),
-                end_s=_time(end),
+                start_s=parse_time(start),
+                end_s=parse_time(end),
                 exit_code=exit_code,
                 signal=signal,
                 cores=int(cores or 0),
@@ -249,7 +249,7 @@ def _odd(command: str, wanted: str, text: str) -> ExecutorError:
     )
 
 
-def _time(text: str) -> int:
+def parse_time(text: str) -> int:
     """Seconds since the epoch; 0 for `Unknown`, `None`, `N/A` and the like."""
     return int(text) if text.isascii() and text.isdigit() else 0
 

@@ -102,6 +102,14 @@ async def _decisions(door: Door, request: Request) -> Response:
     return JSONResponse({"decisions": await door.control.decisions(limit)})
 
 
+async def _reconcile(door: Door, request: Request) -> Response:
+    refuse_unknown(request.query_params, ("since_ms",), "query")
+    text = request.query_params.get("since_ms", "0")
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise InputError("request-field-value", f"since_ms is {text!r}, no time in ms")
+    return JSONResponse(await door.control.reconcile(int(text)))
+
+
 async def _reload(door: Door, request: Request) -> Response:
     return JSONResponse({"restart": await door.control.reload(who_of(request))})
 
@@ -119,5 +127,6 @@ CONTROL_ROUTES: Final[
     ("GET", "/requests", _requests),
     ("POST", "/requests/{claim_id}", _answer),
     ("GET", "/decisions", _decisions),
+    ("GET", "/reconcile", _reconcile),
 )
 """Method, path below /v1, handler."""

@@ -20,6 +20,7 @@ from p2pfed.shell.answers import (
     ControlView,
     DecisionView,
     Explanation,
+    GapView,
     JobDetail,
     JobResult,
     JobView,
@@ -27,6 +28,7 @@ from p2pfed.shell.answers import (
     Notice,
     OfferView,
     PeerView,
+    ReconcileView,
     RequestView,
     ResultFile,
     StatusView,
@@ -182,6 +184,12 @@ class MemoryControl:
         if str(claim_id) != "beta.3.0":
             raise StateError("request-unknown", f"nobody waits about {claim_id}")
         self.orders.append((str(claim_id), approve, who, reason))
+
+    async def reconcile(self, since_ms: int) -> ReconcileView:
+        gap = GapView(
+            kind="duplicate", claim_id="beta.3.0", native_name="p2pfed-x", native_id="7", text="!"
+        )
+        return ReconcileView(since_ms=since_ms, claims=1, native_jobs=2, gaps=[gap])
 
     async def decisions(self, limit: int) -> list[DecisionView]:
         row = DecisionView(at_ms=NOW_MS, who="ann", action="pause", subject="", why="")
