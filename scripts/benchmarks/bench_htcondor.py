@@ -17,9 +17,9 @@ from pathlib import Path
 
 from p2pfed.core.matching import MatchInput, amount_of
 from p2pfed.core.queue import Shape
-from scripts.benchmarks.bench_matching import (
+from scripts.benchmarks.bench_matching import best_of
+from scripts.benchmarks.matching_worlds import (
     CUT_MS,
-    best_of,
     common_shape,
     make_input,
     make_queue,

@@ -1,24 +1,27 @@
 """What one round of matching costs, beside the bare cost of picking as many jobs from heaps.
 
-Synthetic federations of 200 homes and 1 000 offers, made from one seed. The baseline is what no
-matcher can save: for every placement a pop and a push on a heap of homes, and one insertion into
-and one removal from a sorted list of offers.
+First the marks: queues up to a million jobs, 1 000 offers, 200 homes, among them hostile ones. Then
+the slopes: queue, offers and homes one after the other, and how the cost of a round grows with each
+(the exponent of a power law through the points: 0 does not grow, 1 grows alike). The baseline is
+what no matcher can save: for every placement a pop and a push on a heap of homes, and one insertion
+into and one removal from a sorted list of offers.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import random
 import resource
 import time
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from itertools import count
+from statistics import fmean
 
-from p2pfed.core.accounting import Standing
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
+from p2pfed.core.ids import ClaimId, Position
 from p2pfed.core.matching import (
     Amount,
     Matcher,
@@ -27,155 +30,61 @@ from p2pfed.core.matching import (
     OfferState,
     Running,
     amount_of,
-    capacity_of,
     match,
 )
-from p2pfed.core.queue import Queue, QueuedJob, Shape
-from p2pfed.core.records import Offer
-from p2pfed.core.rules import Rules
+from p2pfed.core.queue import Queue
+from scripts.benchmarks.matching_worlds import (
+    CENTRES,
+    CUT_MS,
+    OFFERS,
+    RULES,
+    ShapeSource,
+    classed_shape,
+    common_shape,
+    logged_shape,
+    logs_found,
+    make_input,
+    make_queue,
+    odd_shape,
+)
 
-HOMES = 200
-OFFERS = 1_000
-CUT_MS = 1_800_000_000_000
-RULES = Rules()
-CENTRES = [CentreName(f"centre-{number:03}") for number in range(HOMES)]
-ShapeSource = Callable[[random.Random, CentreName], Shape]
+World = Callable[[int], MatchInput]
+"""A round over a queue of so many jobs."""
 
-
-def make_offer(rng: random.Random, number: int) -> OfferState:
-    """An offer that is partly in use, so that about ten of the jobs below still fit."""
-    offer_id = OfferId(Position(CENTRES[number % HOMES], 0, number, 0))
-    terms = Offer(
-        resource_class="cpu",
-        nodes=rng.randint(20, 60),
-        cores_per_node=rng.choice((16, 32, 64)),
-        memory_mib_per_node=rng.choice((65_536, 131_072)),
-        walltime_max_s=rng.choice((86_400, 172_800, 604_800)),
-        until_ms=rng.choice((0, 0, CUT_MS + rng.randint(3_600_000, 700_000_000))),
-        features=rng.choice(((), ("apptainer",), ("apptainer", "mpi"))),
-        deny=rng.choice(((), (), (rng.choice(CENTRES),))),
-        min_balance=rng.choice((-500_000, -800_000, -1_000_000)),
-    )
-    total = capacity_of(terms, terms.nodes)
-    free_cores = min(total.cores, rng.randint(150, 420))
-    held, running, claims = total.cores - free_cores, [], count()
-    while held > 0:
-        cores = min(held, rng.choice((16, 64, 256)))
-        held -= cores
-        ends_ms = CUT_MS + rng.randint(1_000, 100_000_000)
-        claim_id = ClaimId(Position(rng.choice(CENTRES), 1, number, next(claims)))
-        running.append(Running(ends_ms, Amount(0, cores, 0, cores * 1_024), claim_id))
-    free = Amount(
-        total.nodes, free_cores, 0, total.memory_mib - sum(r.amount.memory_mib for r in running)
-    )
-    return OfferState(
-        offer_id=offer_id,
-        terms=terms,
-        nodes=terms.nodes,
-        walltime_max_s=terms.walltime_max_s,
-        until_ms=terms.until_ms,
-        free=free,
-        running=tuple(running),
-    )
+WORLDS: dict[str, World] = {
+    "common shapes": lambda jobs: make_input(make_queue(1, jobs, common_shape)),
+    "logged shapes": lambda jobs: make_input(make_queue(1, jobs, logged_shape)),
+    "a thousand classes": lambda jobs: make_input(make_queue(1, jobs, classed_shape), classed=True),
+    "giants first": lambda jobs: make_input(make_queue(1, jobs, common_shape, giants=True)),
+    "equal offers": lambda jobs: make_input(make_queue(1, jobs, common_shape), equal=True),
+    "all shapes different": lambda jobs: make_input(make_queue(1, jobs, odd_shape)),
+}
 
 
-def common_shape(rng: random.Random, home: CentreName) -> Shape:
-    """What people ask for: round numbers, so that a home has a few dozen shapes."""
-    cores = rng.choice((4, 8, 16, 16, 32))
-    return Shape(
-        home=home,
-        resource_class="cpu",
-        nodes=rng.choice((1, 1, 1, 2, 4)),
-        cores_per_node=cores,
-        gpus_per_node=0,
-        memory_mib_per_node=cores * 1_024,
-        walltime_s=rng.choice((3_600, 86_400, 259_200)),
-        features=(),
-        work_class=rng.choice(("normal", "normal", "low")),
-        data_class="open",
-        allow=(),
-        deny=(),
-        declined=(),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a round did and took, in seconds of CPU."""
+
+    placed: int
+    reserved: int
+    tried: int
+    round_s: float
+    bare_s: float
 
 
-def odd_shape(rng: random.Random, home: CentreName) -> Shape:
-    """Never the same twice: no two jobs of a home are alike."""
-    return common_shape(rng, home)._replace(
-        nodes=rng.randint(1, 6),
-        cores_per_node=rng.randint(1, 32),
-        memory_mib_per_node=rng.randint(1_000, 60_000),
-        walltime_s=rng.randint(600, 400_000),
-    )
-
-
-def make_queue(seed: int, jobs: int, shape_source: ShapeSource, *, giants: bool = False) -> Queue:
-    """A queue of `jobs` jobs; with `giants`, each home's first job fits nowhere."""
-    rng = random.Random(seed)
-    queue = Queue(RULES.urgency_points_per_hour)
-    points = {c.name: c.points for c in RULES.classes}
-    for number in range(jobs):
-        home = CENTRES[rng.randrange(HOMES)]
-        shape = shape_source(rng, home)
-        if giants and number < HOMES * 5:
-            shape = shape._replace(nodes=10_000 + number)
-        queue.put(
-            QueuedJob(
-                job_id=JobId(Position(home, 0, number, 0)),
-                shape=shape,
-                class_points=points[shape.work_class],
-                waiting_since_ms=CUT_MS - 600_000_000 + number * 500,
-            )
-        )
-    return queue
-
-
-def make_input(queue: Queue, *, equal_offers: bool = False) -> MatchInput:
-    """A round over 1 000 offers and 200 homes."""
-    rng = random.Random(7)
-    offers = [make_offer(rng, 0 if equal_offers else number) for number in range(OFFERS)]
-    if equal_offers:
-        first = offers[0]
-        offers = [
-            OfferState(
-                offer_id=OfferId(Position(CENTRES[number % HOMES], 0, number, 0)),
-                terms=first.terms,
-                nodes=first.nodes,
-                walltime_max_s=first.walltime_max_s,
-                until_ms=0,
-                free=first.free,
-                running=first.running,
-            )
-            for number in range(OFFERS)
-        ]
-    standings = {
-        home: Standing(rng.randrange(10**9), rng.randrange(10**9), RULES.credit_line)
-        for home in CENTRES
-    }
-    return MatchInput(
-        round=CUT_MS // RULES.round_ms,
-        cut_ms=CUT_MS,
-        rules=RULES,
-        queue=queue,
-        offers={offer.offer_id: offer for offer in offers},
-        standings=standings,
-        alive=frozenset(CENTRES),
-    )
-
-
-def bare_cost_s(placements: int) -> float:
+def bare_cost_s(placements: int, offers: int = OFFERS) -> float:
     """Heap and sorted list only, for as many placements."""
     rng = random.Random(3)
     heap = [(rng.randrange(10**12), Position(home, 0, 0, 0)) for home in CENTRES]
     heapify(heap)
-    offers = sorted((0, rng.randint(150, 420), 0, number) for number in range(OFFERS))
-    moves = [(rng.randrange(10**12), rng.randrange(OFFERS)) for _ in range(placements)]
+    ordered = sorted((0, rng.randint(150, 420), 0, number) for number in range(offers))
+    moves = [(rng.randrange(10**12), rng.randrange(offers)) for _ in range(placements)]
     start = time.process_time()
     for rank, index in moves:
         heapreplace(heap, (rank, heap[0][1]))
-        offer = offers[index]
-        del offers[bisect_left(offers, offer)]
-        insort(offers, (0, offer[1] - 1, 0, offer[3]))
+        offer = ordered[index]
+        del ordered[bisect_left(ordered, offer)]
+        insort(ordered, (0, offer[1] - 1, 0, offer[3]))
     return time.process_time() - start
 
 
@@ -187,6 +96,22 @@ def best_of(runs: int, given: MatchInput) -> tuple[float, Matching]:
         matching = match(given)
         found.append((time.process_time() - start, matching))
     return min(found, key=lambda run: run[0])
+
+
+def cost_of(given: MatchInput) -> tuple[Cost, Matching]:
+    """What the round costs, and its matching."""
+    gc.collect()
+    round_s, matching = best_of(3, given)
+    placed = len(matching.placements)
+    bare_s = min(bare_cost_s(placed, len(given.offers)) for _ in range(3))
+    cost = Cost(
+        placed=placed,
+        reserved=len(matching.reservations),
+        tried=matching.tried,
+        round_s=round_s,
+        bare_s=bare_s,
+    )
+    return cost, matching
 
 
 def after(given: MatchInput, matching: Matching) -> MatchInput:
@@ -220,11 +145,6 @@ def after(given: MatchInput, matching: Matching) -> MatchInput:
     )
 
 
-def resident_kib() -> int:
-    """The peak of the resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def settle(given: MatchInput, matching: Matching) -> tuple[MatchInput, Matcher]:
     """Rounds until nothing is placed any more."""
     matcher = Matcher()
@@ -234,58 +154,111 @@ def settle(given: MatchInput, matching: Matching) -> tuple[MatchInput, Matcher]:
     return given, matcher
 
 
-def report(name: str, queue: Queue, *, equal_offers: bool = False) -> None:
-    """Prints one line of the table."""
-    given = make_input(queue, equal_offers=equal_offers)
-    gc.collect()
-    queued = len(queue)
-    round_s, matching = best_of(3, given)
-    bare_s = bare_cost_s(len(matching.placements))
-    placed = len(matching.placements)
-    line = f"{name:28} {queued:>9,} {placed:>8,} {len(matching.reservations):>6,}"
-    line += f" {matching.tried:>9,} {round_s * 1e3:>9.1f} {round_s / bare_s:>6.1f}x"
-    given, matcher = settle(given, matching)
-    full_s, _ = best_of(1, given)
-    start = time.process_time()
-    matcher.match(given)
-    line += f" {full_s * 1e3:>9.1f} {(time.process_time() - start) * 1e3:>9.2f}"
-    print(line)
+# What is printed
 
 
-def report_all(sizes: list[int], *, hostile: bool) -> None:
-    """Prints every line of the table."""
-    for size in sizes:
-        report("common shapes", make_queue(1, size, common_shape))
-    if not hostile:
-        return
-    size = sizes[-1]
-    report("equal, fresh offers", make_queue(1, size, common_shape), equal_offers=True)
-    report("giants first", make_queue(1, size, common_shape, giants=True))
-    report("all shapes different", make_queue(1, size, odd_shape))
+def print_marks(sizes: Sequence[int]) -> None:
+    """Every kind of queue: the common ones at all sizes, the others at the largest."""
+    print(
+        f"{'200 homes, 1 000 offers':24} {'queued':>9} {'placed':>7} {'kept':>6} {'tried':>7}"
+        f" {'ms':>8} {'ratio':>7} {'full ms':>8} {'same ms':>8}"
+    )
+    common = []
+    for name, world in WORLDS.items():
+        for size in sizes if name == "common shapes" else sizes[-1:]:
+            given = world(size)
+            cost, matching = cost_of(given)
+            if name == "common shapes":
+                common.append(cost)
+            given, matcher = settle(given, matching)
+            full_s, _ = best_of(1, given)
+            start = time.process_time()
+            matcher.match(given)
+            same_s = time.process_time() - start
+            print(
+                f"{name:24} {size:>9,} {cost.placed:>7,} {cost.reserved:>6,} {cost.tried:>7,}"
+                f" {cost.round_s * 1e3:>8.1f} {cost.round_s / cost.bare_s:>6.0f}x"
+                f" {full_s * 1e3:>8.1f} {same_s * 1e3:>8.2f}",
+                flush=True,
+            )
+    print("CPU time. ratio: to heap and sorted list alone. full: a round that places nothing.")
+    print(f"same: that round again, nothing changed. logged: {logs_found()}.")
+    print_exponents("queue", sizes, common)
 
 
-def memory_per_job(shape_source: ShapeSource, jobs: int) -> int:
+def print_slope(what: str, points: Sequence[int], world: Callable[[int], MatchInput]) -> None:
+    """How the cost grows with one of the numbers, the others fixed."""
+    print(f"\n{what:>9} {'placed':>7} {'tried':>7} {'ms':>8} {'us/placed':>10} {'us/tried':>9}")
+    costs = []
+    for point in points:
+        cost, _ = cost_of(world(point))
+        costs.append(cost)
+        us = cost.round_s * 1e6
+        print(
+            f"{point:>9,} {cost.placed:>7,} {cost.tried:>7,} {cost.round_s * 1e3:>8.1f}"
+            f" {us / max(1, cost.placed):>10.1f} {us / max(1, cost.tried):>9.1f}",
+            flush=True,
+        )
+    print_exponents(what, points, costs)
+
+
+def print_exponents(what: str, points: Sequence[int], costs: Sequence[Cost]) -> None:
+    """The powers by which the cost of a round grows."""
+    rounds, tried = [cost.round_s for cost in costs], [cost.tried for cost in costs]
+    if max(tried) > 2 * min(tried):
+        print(
+            f"the round's cost grows with {what} to the power of {exponent(points, rounds):.2f},"
+            f" with tried shapes {exponent(tried, rounds):.2f}"
+        )
+
+
+def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """The exponent of the power law that lies closest (least squares of the logarithms)."""
+    across, up = [math.log(x) for x in xs], [math.log(y) for y in ys]
+    middle, height = fmean(across), fmean(up)
+    both = sum((x - middle) * (y - height) for x, y in zip(across, up, strict=True))
+    return both / sum((x - middle) ** 2 for x in across)
+
+
+def print_slopes(jobs: int) -> None:
+    """Offers and homes, one after the other."""
+    print_slope(
+        "offers",
+        (10, 30, 100, 300, 1_000),
+        lambda offers: make_input(make_queue(1, jobs, common_shape), offers=offers),
+    )
+    print_slope(
+        "homes",
+        (3, 10, 30, 100, 200),
+        lambda homes: make_input(make_queue(1, jobs, common_shape, homes=homes), homes=homes),
+    )
+
+
+def resident_kib() -> int:
+    """The peak of the resident memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_per_job(shape_source: ShapeSource, jobs: int) -> tuple[int, Queue]:
     """Bytes of resident memory per queued job; must be the first to allocate much."""
     before = resident_kib()
     queue = make_queue(1, jobs, shape_source)
-    return (resident_kib() - before) * 1024 // len(queue)
+    return (resident_kib() - before) * 1024 // len(queue), queue
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--no-hostile", action="store_true")
+    parser.add_argument("--no-marks", action="store_true")
+    parser.add_argument("--no-slopes", action="store_true")
     options = parser.parse_args()
-    used = memory_per_job(odd_shape, 200_000)
-    print(f"memory per queued job, all shapes different: {used} bytes")
-    print(
-        f"{'':28} {'queued':>9} {'placed':>8} {'kept':>6} {'tried':>9} {'ms':>9} {'ratio':>7}"
-        f" {'full ms':>9} {'same ms':>9}"
-    )
-    report_all(options.sizes, hostile=not options.no_hostile)
-    print("CPU time. ratio: to heap and sorted list alone. full: a round that places nothing.")
-    print("same: that round again, nothing changed.")
+    used, _ = memory_per_job(odd_shape, max(options.sizes))
+    print(f"memory per queued job, {max(options.sizes):,} different ones: {used} bytes")
+    if not options.no_marks:
+        print_marks(options.sizes)
+    if not options.no_slopes:
+        print_slopes(min(100_000, max(options.sizes)))
 
 
 if __name__ == "__main__":
