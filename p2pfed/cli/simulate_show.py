@@ -159,7 +159,7 @@ def _print_fairness(report: Report) -> None:
                 *(percent(f.satisfaction_ppm) for f in _by_world(centre.worlds)),
                 centre.hosted_s // HOUR_S,
                 centre.exported_s // HOUR_S,
-                _way(centre.return_ppm),
+                _part(centre.return_ppm),
             )
             for centre in report.centres
         ),
@@ -176,14 +176,15 @@ def print_variants(variants: Sequence[tuple[str, Report]], html: Path | None) ->
     """One line for each variant."""
     print_table(
         ("VARIANT", "MEAN WAIT ALONE>", "FEDERATED>", "IDEAL>", "OF THE WAY>", "SLOWDOWN>",
-         "OF THE WAY>", "LOST>", "WORSE OFF"),
+         "OF THE WAY>", "FAIRNESS>", "LOST>", "WORSE OFF"),
         (
             (
                 label,
                 *(duration(figures.wait_mean_s) for figures in _by_world(report.worlds)),
-                _way(report.way_wait_ppm),
+                _part(report.way_wait_ppm),
                 f"{report.worlds['federated'].slowdown_mean:.1f}",
-                _way(report.way_slowdown_ppm),
+                _part(report.way_slowdown_ppm),
+                percent(report.fairness_ppm["federated"]),
                 percent(report.wasted_ppm),
                 ", ".join(c.centre for c in losers_of(report)) or "none",
             )
@@ -195,5 +196,5 @@ def print_variants(variants: Sequence[tuple[str, Report]], html: Path | None) ->
         click.echo(f"report: {html}")
 
 
-def _way(ppm: int | None) -> str | None:
+def _part(ppm: int | None) -> str | None:
     return None if ppm is None else percent(ppm)

@@ -3,7 +3,7 @@
 
     .venv/bin/python scripts/experiments/workloads.py [--traces DIR] [--jobs N] [NAME ...]
 
-Without names all experiments run, about half an hour on one core; names choose some of them
+Without names all experiments run, about an hour on one core; names choose some of them
 (`--list` shows them). Each prints a Markdown table, as in docs/explanation/experiments.md.
 
 The traces are SWF files of one folder, one per centre: `--traces`, else the folder `traces` of
@@ -131,6 +131,8 @@ def templates(_: Sequence[str]) -> Iterator[Case]:
             ("all idle, not to the shadow", with_policy(to_shadow=False)),
             ("nothing beyond the shadow", with_policy(beyond_shadow=False)),
             ("long guests anywhere", with_policy(long_share=1.0)),
+            ("long guests on 0.4", with_policy(long_share=0.4)),
+            ("long guests on 0.33", with_policy(long_share=0.33)),
             ("long guests on 0.25", with_policy(long_share=0.25)),
             ("no long guests", with_policy(long_share=0.0)),
             ("long is above 4 h", with_policy(long_s=14_400)),
@@ -179,6 +181,23 @@ def riders(names: Sequence[str]) -> Iterator[Case]:
         yield Case(label=f"without {name}", only=others)
 
 
+def credit(names: Sequence[str]) -> Iterator[Case]:
+    """Longer credit lines, if all are honest and if the first centre only consumes."""
+    for days in (0.25, 0.5, 1.0):
+        options = FederationOptions(credit_days=days)
+        yield Case(label=f"credit of {days} d", options=options)
+        options = replace(options, policies={names[0]: CentrePolicy.free_rider()})
+        yield Case(label=f"credit of {days} d, {names[0]} rides", options=options)
+
+
+def caps(names: Sequence[str]) -> Iterator[Case]:
+    """Pairs again, with smaller parts of both machines for long guests."""
+    for long_share in (0.25, 0.33, 0.4):
+        for only in combinations(names, 2):
+            label = f"{' + '.join(only)}, long guests on {long_share}"
+            yield Case(label=label, only=only, options=with_policy(long_share=long_share))
+
+
 def loads(_: Sequence[str]) -> Iterator[Case]:
     """Submit times compressed."""
     for load in (1.2, 1.5):
@@ -188,7 +207,8 @@ def loads(_: Sequence[str]) -> Iterator[Case]:
 
 
 EXPERIMENTS: dict[str, Callable[[Sequence[str]], Iterator[Case]]] = {
-    one.__name__: one for one in (defaults, templates, rules, preemptible, groups, riders, loads)
+    one.__name__: one
+    for one in (defaults, templates, rules, preemptible, groups, caps, riders, credit, loads)
 }
 
 
@@ -255,17 +275,24 @@ def summarise_riders(results: Sequence[Result]) -> None:
     honest = results[0]
     without = {r.case.label: r.comparison.wait_cut for r in results if r.case.only}
     print(
-        "\n| case | rider's cut | as an honest centre | others' cut | with it honest | without it |"
+        "\n| case | rider's cut | as an honest centre | others' cut | with it honest | without it "
+        "| its satisfaction if honest | if it rides |"
     )
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for result in results:
         for name in result.case.options.policies:
             rider = result.names.index(CentreName(name))
             print(
                 f"| {result.case.label} | {percent(1 - result.ratio(rider))} "
                 f"| {percent(1 - honest.ratio(rider))} | {percent(others_cut(result, rider))} "
-                f"| {percent(others_cut(honest, rider))} | {percent(without[f'without {name}'])} |"
+                f"| {percent(others_cut(honest, rider))} | {percent(without[f'without {name}'])} "
+                f"| {satisfaction(honest, rider)} | {satisfaction(result, rider)} |"
             )
+
+
+def satisfaction(result: Result, centre: int) -> str:
+    """A centre's satisfaction in the federation, in percent."""
+    return percent(result.comparison.centres[centre][1].satisfaction)
 
 
 def others_cut(result: Result, rider: int) -> float:

@@ -38,8 +38,8 @@ def render_variants(variants: Variants) -> str:
 
 
 def _overall(variants: Variants) -> str:
-    columns = ("variant", "mean wait alone", "federated", "common queue", "of the way",
-               "slowdown federated", "of the way", "work lost", "worse off")  # fmt: skip
+    columns = ("variant", "mean wait alone", "federated", "common queue", "of the way", "slowdown",
+               "of the way", "fairness", "work lost", "worse off")  # fmt: skip
     rows: list[list[Cell | str]] = []
     for label, report in variants:
         losers = ", ".join(c.centre for c in losers_of(report))
@@ -50,6 +50,7 @@ def _overall(variants: Variants) -> str:
                 _way(report.way_wait_ppm),
                 f"{report.worlds['federated'].slowdown_mean:.1f}",
                 _way(report.way_slowdown_ppm),
+                percent(report.fairness_ppm["federated"]),
                 percent(report.wasted_ppm),
                 (losers, "bad") if losers else "none",
             ]
