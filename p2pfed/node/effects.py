@@ -181,6 +181,7 @@ class SubmitNative:
     """Start is durable: submit the job under this name, once, whatever happened before.
 
     No process may live at `kill_at_ms` (host's clock); none may begin after `begin_before_ms`.
+    `offer` is the name of the offer that it came by.
     """
 
     claim_id: ClaimId
@@ -189,6 +190,7 @@ class SubmitNative:
     job: Job
     begin_before_ms: int
     kill_at_ms: int
+    offer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,7 @@ class WatchNative:
     job_id: JobId
     job: Job
     kill_at_ms: int
+    offer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,12 +119,36 @@ class OpenOffer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeOffer:
+    """Own capacity is more or less than it was, or ends at another time."""
+
+    request: RequestId
+    offer_id: OfferId
+    nodes: int
+    walltime_max_s: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseOffer:
-    """Closes one own offer, or with None all of them."""
+    """Closes one own offer, or with None all of them.
+
+    `stay_closed`: offers of these names are not opened by themselves until somebody says
+    `FollowAgain`.
+    """
 
     request: RequestId
     offer_id: OfferId | None
     reason: str = ""
+    stay_closed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowAgain:
+    """Offers of this name may be opened by themselves again."""
+
+    request: RequestId
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +366,9 @@ Event = (
     | SubmitJob
     | CancelJob
     | OpenOffer
+    | ResizeOffer
     | CloseOffer
+    | FollowAgain
     | Govern
     | PayloadAsked
     | HandoverNamed

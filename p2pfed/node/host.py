@@ -328,12 +328,17 @@ class Host:
                     job=job.job,
                     begin_before_ms=begin_before(lease_until_ms, job.job.walltime_s, self._rules),
                     kill_at_ms=kill_at(lease_until_ms, self._rules),
+                    offer=self._offer_name(entry),
                 )
             )
         if entry.claim_id in self._vanished:
             self._end_vanished(entry, turn)
         elif job.cancelled or self._control.mode is Mode.WITHDRAWN:
             self._cancel(entry, turn)
+
+    def _offer_name(self, entry: ClaimEntry) -> str:
+        offer = self._ledger.live.offers.get(OfferId(entry.claim.offer_id)) if entry.claim else None
+        return offer.terms.name if offer else ""
 
     def _end_vanished(self, entry: ClaimEntry, turn: Turn) -> None:
         if self._trust.careful(turn.now_ms):
@@ -370,6 +375,7 @@ class Host:
                     job_id=job.job_id,
                     job=job.job,
                     kill_at_ms=kill_at(self._lease_until(entry, job.job), self._rules),
+                    offer=self._offer_name(entry),
                 )
             )
 

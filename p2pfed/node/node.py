@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from p2pfed.core.blocks import Block, peek_block_id
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, Head, JobId
 from p2pfed.core.lifecycle import ClaimState
-from p2pfed.core.records import Contact, OfferClose
+from p2pfed.core.records import Contact
 from p2pfed.core.replica import Admission
 from p2pfed.core.rules import Rules
-from p2pfed.errors import InputError, StateError
+from p2pfed.errors import InputError
 from p2pfed.node.admission import AdmissionPolicy, Mode
 from p2pfed.node.company import Company
 from p2pfed.node.control import Control
@@ -37,6 +37,7 @@ from p2pfed.node.events import (
     CloseOffer,
     DialFailed,
     Event,
+    FollowAgain,
     Govern,
     HandoverNamed,
     HoldJob,
@@ -53,6 +54,7 @@ from p2pfed.node.events import (
     PayloadFailed,
     PayloadFetched,
     PolicyChanged,
+    ResizeOffer,
     ResultAsked,
     ResultFailed,
     ResultFetched,
@@ -66,7 +68,8 @@ from p2pfed.node.gossip import Gossip
 from p2pfed.node.home import Home
 from p2pfed.node.host import Host
 from p2pfed.node.identity import Federation, Identity
-from p2pfed.node.ledger import Ledger, Shelf, stored, unsendable
+from p2pfed.node.ledger import Ledger, Shelf, stored
+from p2pfed.node.offers import OfferEvent, Offers
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.trust import Trust
@@ -103,6 +106,7 @@ class Node:
         self.deadlines = Deadlines()
         self.rounds = Rounds(self.ledger)
         self.control = Control(self.ledger)
+        self.offers = Offers(self.ledger, self.control)
         self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy, self.control)
         self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
         self.company = Company(self.ledger)
@@ -142,6 +146,7 @@ class Node:
         for centre, address in sorted(self.ledger.live.contacts.items()):
             self._announced(centre, address)
         self.control.restore(rows or {})
+        self.offers.restore(rows or {})
         self.home.siblings.restore(rows or {})
         for feed in sorted({*self.ledger.replica.branched(), *self.ledger.live.convicted}):
             self.gossip.forked(feed)
@@ -183,7 +188,15 @@ class Node:
             case ClockStepped():
                 self.trust.watch.stepped(event.by_ms)
                 turn.note(WARNING, "clock-stepped", f"the clock moved by {event.by_ms} ms")
-            case SubmitJob() | CancelJob() | OpenOffer() | CloseOffer() | Govern():
+            case (
+                SubmitJob()
+                | CancelJob()
+                | OpenOffer()
+                | ResizeOffer()
+                | CloseOffer()
+                | FollowAgain()
+                | Govern()
+            ):
                 self._user_event(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():
                 self._transfer_event(event, turn)
@@ -332,9 +345,7 @@ class Node:
         self.gossip.ping_ms = max(PING_MS_MIN, rules.heartbeat_ms)
         self.ledger.replica.set_max_skew(rules.max_skew_ms)
 
-    def _user_event(
-        self, event: SubmitJob | CancelJob | OpenOffer | CloseOffer | Govern, turn: Turn
-    ) -> None:
+    def _user_event(self, event: SubmitJob | CancelJob | OfferEvent | Govern, turn: Turn) -> None:
         if not self.recovery.ready:
             turn.do(Reply(request=event.request, error=self.recovery.refuse()))
             return
@@ -343,55 +354,10 @@ class Node:
                 self.home.submit(event, turn)
             case CancelJob():
                 self.home.cancel(event, turn)
-            case OpenOffer():
-                self._open_offer(event, turn)
-            case CloseOffer():
-                self._close_offer(event, turn)
+            case OpenOffer() | ResizeOffer() | CloseOffer() | FollowAgain():
+                self.offers.take(event, turn)
             case Govern():
                 self.council.govern(event, turn)
-
-    def _open_offer(self, event: OpenOffer, turn: Turn) -> None:
-        if not self.control.open:
-            closed = StateError(
-                "control-closed",
-                f"this centre takes no guests: it is {self.control.mode.value}",
-                remedy="see p2pfed status; p2pfed resume",
-            )
-            turn.do(Reply(request=event.request, error=closed))
-            return
-        resource = self.ledger.rules.resource_class(event.offer.resource_class)
-        if resource is None:
-            names = ", ".join(c.name for c in self.ledger.rules.resource_classes)
-            error = InputError(
-                "offer-resource-class-unknown",
-                f"the federation has no resource class {event.offer.resource_class!r}",
-                remedy=f"use one of {names}",
-            )
-            turn.do(Reply(request=event.request, error=error))
-            return
-        refusal = unsendable(event.offer)
-        if refusal is not None:
-            turn.do(Reply(request=event.request, error=refusal))
-            return
-        position = self.ledger.write(event.offer, turn.now_ms)
-        turn.do(Reply(request=event.request, result=str(position)))
-
-    def _close_offer(self, event: CloseOffer, turn: Turn) -> None:
-        offers = self.ledger.live.offers
-        own = [o for o in offers.values() if o.host == self.me.name and not o.closed]
-        chosen = [o for o in own if event.offer_id in (None, o.offer_id)]
-        if event.offer_id is not None and not chosen:
-            error = StateError(
-                "offer-unknown",
-                f"no open offer {event.offer_id} of this centre",
-                remedy="see: p2pfed offer list",
-            )
-            turn.do(Reply(request=event.request, error=error))
-            return
-        for offer in chosen:
-            close = OfferClose(offer_id=offer.offer_id, reason=event.reason)
-            self.ledger.write(close, turn.now_ms)
-        turn.do(Reply(request=event.request, result=" ".join(str(o.offer_id) for o in chosen)))
 
     def _transfer_event(
         self, event: PayloadAsked | HandoverNamed | ResultAsked, turn: Turn

@@ -21,6 +21,7 @@ from typing import Final, TypeVar, cast
 from p2pfed.core.ids import CentreName
 from p2pfed.errors import InputError
 from p2pfed.node.admission import AdmissionPolicy
+from p2pfed.shell.capacity.plan import part_names
 from p2pfed.shell.schema import Source, read_section, split_address
 from p2pfed.shell.sections import (
     LISTS,
@@ -98,6 +99,11 @@ class CentreConfig:
             deny_classes=frozenset(self.admission.deny_classes),
             rules=tuple(rule.rule(n) for n, rule in enumerate(self.admit, start=1)),
         )
+
+    def following(self, name: str) -> OfferTemplate | None:
+        """The template that follows the batch system and whose offers may have this name."""
+        mine = (t for t in self.offers if t.follow and name in part_names(t))
+        return next(mine, None)
 
     def template(self, name: str) -> OfferTemplate:
         """The offer template of this name.
@@ -300,7 +306,51 @@ def _check_slurm(config: CentreConfig, source: Source) -> None:
     )
 
 
+def _check_following(config: CentreConfig, source: Source) -> None:
+    """What only offers that follow the batch system have, and what they can't have."""
+    default = OfferTemplate(name="x", nodes=1, cores_per_node=1, memory_mib_per_node=1)
+    only = (
+        "windows",
+        "zone",
+        "cores",
+        "share",
+        "keep_free",
+        "walltime_min_s",
+        "long_share",
+        "gaps",
+    )
+    names: set[str] = set()
+    for index, template in enumerate(config.offers):
+        changed = [n for n in only if getattr(template, n) != getattr(default, n)]
+        if changed and not template.follow:
+            raise InputError(
+                "config-offer",
+                f"{changed[0].removesuffix('_s')} has no meaning for the offer {template.name!r}, "
+                "which does not follow the batch system",
+                where=source.place("offer", index, changed[0].removesuffix("_s")),
+                remedy="add follow = true",
+            )
+        if template.follow and template.open:
+            raise InputError(
+                "config-offer",
+                f"the offer {template.name!r} opens by itself: it can't be opened at start, too",
+                where=source.place("offer", index, "open"),
+                remedy="leave out open",
+            )
+        mine = set(part_names(template))
+        if names & mine or any(len(name) > 64 for name in mine):
+            raise InputError(
+                "config-offer",
+                f"the parts of the offer {template.name!r} ({', '.join(sorted(mine))}) have names "
+                "that are too long or another template's",
+                where=source.place("offer", index, "name"),
+                remedy="name it otherwise",
+            )
+        names |= mine
+
+
 def _check_offers(config: CentreConfig, source: Source) -> None:
+    _check_following(config, source)
     has = config.executor
     for index, template in enumerate(config.offers):
         for name in ("nodes", "cores_per_node", "gpus_per_node", "memory_mib_per_node"):

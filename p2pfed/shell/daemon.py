@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ from p2pfed.protocol.framing import frame_blocks
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
+from p2pfed.shell.capacity.follow import Follower
+from p2pfed.shell.capacity.plan import part_names
 from p2pfed.shell.collector import keep_all, rarely_collecting
 from p2pfed.shell.config import CentreConfig, read_passphrase, require_file
 from p2pfed.shell.connections import Acceptor, open_listeners
@@ -53,7 +56,7 @@ from p2pfed.shell.exports import Exports
 from p2pfed.shell.invitation import read_contacts
 from p2pfed.shell.links import Links, stored_reader
 from p2pfed.shell.localcontrol import LocalControl
-from p2pfed.shell.natives import Natives
+from p2pfed.shell.natives import Natives, Place
 from p2pfed.shell.newsroom import Newsroom
 from p2pfed.shell.notices import Notices
 from p2pfed.shell.reloading import Reloader
@@ -299,24 +302,18 @@ async def _main(parts: _Parts) -> None:
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
         tidy=lambda: _sweep(parts),
     )
-    natives = Natives(parts.executor, parts.spool, brain.events)
-    keeper = Doorkeeper(
-        brain=brain,
-        config=parts.config,
-        charter=parts.charter_bytes,
-        federation=parts.charter.name,
-        database=parts.database,
-        spool=parts.spool,
-        capacity=declared_capacity(parts.config),
-        notices=notices,
-        control=LocalControl(
-            brain,
-            parts.database,
-            parts.executor,
-            guests=lambda: natives.alive,
-            reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
-        ),
+    natives = Natives(
+        parts.executor, parts.spool, brain.events, lambda offer: _place_of(keeper.config, offer)
     )
+    orders = LocalControl(
+        brain,
+        parts.database,
+        parts.executor,
+        guests=lambda: natives.alive,
+        reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
+    )
+    keeper = _make_keeper(parts, brain, notices, orders, lambda: follower)
+    follower = Follower(brain, natives, config=lambda: keeper.config, finish=keeper.with_orders)
 
     def take(config: CentreConfig) -> None:
         keeper.reload(config)
@@ -347,6 +344,7 @@ async def _main(parts: _Parts) -> None:
         await nursery.start(_serve_control, keeper, stop, parts.config)
         nursery.start_soon(_watch_signals, stop, reloader)
         nursery.start_soon(_open_offers, brain, keeper, parts)
+        nursery.start_soon(follower.run)
         log.info("%s listens on %s", parts.config.name, parts.config.listen)
         await stop.wait()
         log.info("stopping")
@@ -357,6 +355,35 @@ async def _main(parts: _Parts) -> None:
             await links.wait_closed()
         nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+def _make_keeper(
+    parts: _Parts,
+    brain: Brain,
+    notices: Notices,
+    orders: LocalControl,
+    follower: Callable[[], Follower],
+) -> Doorkeeper:
+    return Doorkeeper(
+        brain=brain,
+        config=parts.config,
+        charter=parts.charter_bytes,
+        federation=parts.charter.name,
+        database=parts.database,
+        spool=parts.spool,
+        capacity=declared_capacity(parts.config),
+        notices=notices,
+        control=orders,
+        follower=follower,
+    )
+
+
+def _place_of(config: CentreConfig, offer: str) -> Place:
+    """Where guests run who came by an offer of this name."""
+    for template in config.offers:
+        if offer in part_names(template):
+            return Place(template.partition, template.gpu_gres)
+    return Place()
 
 
 async def _run_brain(brain: Brain, parts: _Parts, scope: trio.CancelScope) -> None:

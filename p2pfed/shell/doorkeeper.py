@@ -8,7 +8,7 @@ job is posted, so that a posted job always has its payload.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,15 @@ from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError, StateError
 from p2pfed.execute.interface import Capacity
-from p2pfed.node.events import CancelJob, CloseOffer, Event, OpenOffer, RequestId, SubmitJob
+from p2pfed.node.events import (
+    CancelJob,
+    CloseOffer,
+    Event,
+    FollowAgain,
+    OpenOffer,
+    RequestId,
+    SubmitJob,
+)
 from p2pfed.shell import views
 from p2pfed.shell.answers import (
     BalanceView,
@@ -39,6 +47,8 @@ from p2pfed.shell.answers import (
 )
 from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
 from p2pfed.shell.brain import Brain, wall_ms
+from p2pfed.shell.bulk_client import DISK_RESERVE_BYTES
+from p2pfed.shell.capacity.follow import Follower
 from p2pfed.shell.config import CentreConfig
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.explaining import explanation
@@ -47,11 +57,14 @@ from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
+from p2pfed.shell.sections import OfferTemplate
 from p2pfed.store.database import Database
 from p2pfed.store.files import disk_errors
 from p2pfed.store.spool import Spool
 
 LEDGER_PIECE_BYTES = 1 << 20
+FOLLOW_ROUNDS = 5
+"""Rounds that `open_offer` waits for an offer that follows the batch system."""
 
 
 class Doorkeeper:
@@ -66,6 +79,7 @@ class Doorkeeper:
         capacity: what the batch system commands: offers may not promise more.
         notices: the live feed.
         control: what administrators may order.
+        follower: opens offers by itself; made after this.
     """
 
     def __init__(
@@ -80,7 +94,9 @@ class Doorkeeper:
         capacity: Capacity,
         notices: Notices,
         control: LocalControl,
+        follower: Callable[[], Follower],
     ) -> None:
+        self._follower = follower
         self.control = control
         self.governance = Governing(brain, charter)
         self._brain = brain
@@ -101,6 +117,12 @@ class Doorkeeper:
     def reload(self, config: CentreConfig) -> None:
         """Uses the offer templates of a configuration that was read again."""
         self._config = config
+        self._follower().look_soon()
+
+    @property
+    def config(self) -> CentreConfig:
+        """The configuration as it was last read."""
+        return self._config
 
     # Changing things
 
@@ -161,12 +183,39 @@ class Doorkeeper:
         return self._job_view(entry)
 
     async def open_offer(self, request: OfferRequest) -> OfferView:
-        """Opens an offer from a template or from explicit terms."""
-        offer = self._with_orders(self._offer_of(request))
+        """Opens an offer from a template or from explicit terms.
+
+        One of a template that follows the batch system is opened by that: it is told that it may.
+        """
+        following = self._config.following(_name_of(request))
+        if following is not None:
+            return await self._follow_again(following, request)
+        offer = self.with_orders(self._offer_of(request))
         self._check_capacity(offer)
         offer_id = await self._brain.ask(lambda n: OpenOffer(request=n, offer=offer))
+        self._follower().look_soon()
         entry = self._node.ledger.live.offers[OfferId(parse_position(offer_id))]
         return views.offer(self._node, entry, wall_ms())
+
+    async def _follow_again(self, template: OfferTemplate, request: OfferRequest) -> OfferView:
+        """Lets offers of a template be opened by themselves, and waits for the first of them."""
+        if request.terms is not None or request.nodes is not None or request.until_ms:
+            raise StateError(
+                "offer-follows",
+                f"the offer {template.name} follows the batch system, which gives it its size",
+                remedy=f"p2pfed offer open {template.name}, or terms of another name",
+            )
+        await self._brain.ask(lambda n: FollowAgain(request=n, name=template.name))
+        self._follower().look_soon()
+        rounds_s = FOLLOW_ROUNDS * self._node.ledger.rules.round_ms / 1000
+        with trio.move_on_after(rounds_s):
+            entry = await self._follower().next_open(template)
+            return views.offer(self._node, entry, wall_ms())
+        raise StateError(
+            "offer-nothing-idle",
+            f"the offer {template.name} may open, but nothing is there for it now",
+            remedy="it opens by itself as soon as there is; see p2pfed status",
+        )
 
     def _offer_of(self, request: OfferRequest) -> Offer:
         if request.terms is not None:
@@ -183,7 +232,7 @@ class Doorkeeper:
             return offer
         return replace(offer, nodes=request.nodes)
 
-    def _with_orders(self, offer: Offer) -> Offer:
+    def with_orders(self, offer: Offer) -> Offer:
         """The offer, saying also what our policy and our people's orders make of it."""
         deny = {*offer.deny, *self._node.control.blocked}
         may_ask = offer.may_ask or self._node.host.policy.may_ask
@@ -192,7 +241,14 @@ class Doorkeeper:
     def _check_capacity(self, offer: Offer) -> None:
         """Refuses to promise hardware twice: all open offers together fit the machine."""
         live = self._node.ledger.live
-        mine = [o for o in live.offers.values() if o.host == self._node.me.name and not o.closed]
+        # Those that follow the batch system make room for what is opened by hand.
+        mine = [
+            offer
+            for offer in live.offers.values()
+            if offer.host == self._node.me.name
+            and not offer.closed
+            and self._config.following(offer.terms.name) is None
+        ]
         has = self._capacity
         checks = (
             ("cores_per_node", has.nodes * has.cores_per_node, "cores"),
@@ -212,9 +268,18 @@ class Doorkeeper:
 
     async def close_offers(self, offer_id: OfferId | None, reason: str) -> list[str]:
         """Closes one own offer, or all."""
+        following = [template for template in self._config.offers if template.follow]
+        if offer_id is not None:
+            entry = self._node.ledger.live.offers.get(offer_id)
+            found = None if entry is None else self._config.following(entry.terms.name)
+            following = [] if found is None else [found]
+        names = tuple(template.name for template in following)
         closed = await self._brain.ask(
-            lambda number: CloseOffer(request=number, offer_id=offer_id, reason=reason)
+            lambda number: CloseOffer(
+                request=number, offer_id=offer_id, reason=reason, stay_closed=names
+            )
         )
+        self._follower().look_soon()
         return closed.split()
 
     # Questions
@@ -266,6 +331,12 @@ class Doorkeeper:
         if not node.trust.clock(now_ms):
             found.append("our clock differs from our peers': nothing is handed over or started")
         found += self._control_warnings()
+        found += self._follower().warnings
+        if self._spool.free_bytes() < DISK_RESERVE_BYTES:
+            found.append(
+                f"less than {DISK_RESERVE_BYTES >> 20} MiB are free for the spool: nothing is "
+                "fetched, neither payloads nor results"
+            )
         if node.trust.careful(now_ms):
             found.append("after a start without high-water file: no guests are taken for a while")
         found += [f"{centre} has forked its feed" for centre in sorted(node.ledger.live.suspended)]
@@ -416,3 +487,7 @@ class Doorkeeper:
     def watch(self) -> trio.MemoryReceiveChannel[Notice]:
         """A channel with every notice from now on."""
         return self._notices.watch()
+
+
+def _name_of(request: OfferRequest) -> str:
+    return request.template or (request.terms.name if request.terms is not None else "")

@@ -14,9 +14,10 @@ start is the executor's word.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final, NamedTuple, TypeVar, assert_never
 
 import trio
 
@@ -24,6 +25,7 @@ from p2pfed.core.ids import ClaimId
 from p2pfed.core.records import Job, Outcome
 from p2pfed.errors import ExecutorError, InputError, P2pfedError, StorageError
 from p2pfed.execute.interface import Executor, NativeJob, NativeState, NativeStatus
+from p2pfed.execute.observation import Observation
 from p2pfed.node.effects import (
     CancelNative,
     ForgetClaim,
@@ -44,6 +46,7 @@ from p2pfed.shell.manifest import RunSpec
 from p2pfed.store.spool import Spool
 
 log = logging.getLogger("p2pfed.natives")
+T = TypeVar("T")
 
 POLL_FAST_S: Final = 0.1
 """Between polls while a job is young or being cancelled."""
@@ -53,6 +56,13 @@ RETRY_S: Final = 2.0
 """After an error that may pass."""
 WORK: Final = "work"
 RESULT_STAGING: Final = "result-"
+
+
+class Place(NamedTuple):
+    """The queue that a guest runs in, and how its GPUs are asked for; empty: the executor's own."""
+
+    queue: str = ""
+    gpu_gres: str = ""
 
 
 @dataclass(slots=True)
@@ -76,11 +86,17 @@ class Natives:
         executor: the batch system.
         spool: where claims and results lie.
         events: where what happens is told.
+        place: where guests run who came by the offer of this name.
     """
 
     def __init__(
-        self, executor: Executor, spool: Spool, events: trio.MemorySendChannel[Event]
+        self,
+        executor: Executor,
+        spool: Spool,
+        events: trio.MemorySendChannel[Event],
+        place: Callable[[str], Place] = lambda _: Place(),
     ) -> None:
+        self._place = place
         self._executor = executor
         self._spool = spool
         self._events = events
@@ -88,13 +104,15 @@ class Natives:
         self._work = trio.Event()
         self._todo: list[SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload]
         self._todo = []
-        self._later: list[SubmitNative | WatchNative] = []
+        self._later: list[tuple[float, SubmitNative | WatchNative]] = []
+        self._lock = trio.Lock()
 
     @property
     def alive(self) -> int:
         """Native jobs that are not known to be over."""
         coming = [e for e in self._todo if isinstance(e, SubmitNative | WatchNative)]
-        return len({e.claim_id for e in [*coming, *self._later]} | self._attempts.keys())
+        coming += [effect for _, effect in self._later]
+        return len({e.claim_id for e in coming} | self._attempts.keys())
 
     def perform(self, effect: object) -> None:
         """Takes an effect of the node; returns at once."""
@@ -113,11 +131,58 @@ class Natives:
                 await self._work.wait()
             self._work = trio.Event()
             busy = bool(self._todo)
-            self._todo, self._later = [*self._later, *self._todo], []
+            self._wake_later()
             while self._todo:
                 await self._do(self._todo.pop(0))
             changed = await self._poll()
             wait_s = POLL_FAST_S if busy or changed else min(POLL_SLOW_S, wait_s * 1.5)
+
+    def _wake_later(self) -> None:
+        """Takes up again what has rested long enough; each rests for itself."""
+        now = trio.current_time()
+        self._todo += [effect for until, effect in self._later if until <= now]
+        self._later = [(until, effect) for until, effect in self._later if until > now]
+
+    # The batch system, one call at a time
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        async with self._lock:
+            return await trio.to_thread.run_sync(function, *arguments)
+
+    async def observe(self) -> Observation:
+        """What the batch system has, does and waits for.
+
+        Raises:
+            ExecutorError: it can't be asked now.
+        """
+        return await self._call(self._executor.observe)
+
+    async def expected_start_s(
+        self, *, queue: str, nodes: int, cores_per_node: int, walltime_s: int
+    ) -> int | None:
+        """When a guest's job of this size would begin; see `Executor.expected_start_s`.
+
+        Raises:
+            ExecutorError: it can't be asked now.
+        """
+
+        def ask() -> int | None:
+            return self._executor.expected_start_s(
+                queue=queue, nodes=nodes, cores_per_node=cores_per_node, walltime_s=walltime_s
+            )
+
+        return await self._call(ask)
+
+    async def evict(self, name: str, notice_s: int) -> bool:
+        """Sends a guest away by its native name; True if it was told, or is gone already."""
+        attempt = next((a for a in self._attempts.values() if a.native.name == name), None)
+        if attempt is not None:
+            try:
+                await self._call(self._executor.evict, attempt.native, notice_s)
+            except ExecutorError as error:
+                log.warning("can't send %s away: %s", name, error)
+                return False
+        return True
 
     # Effects
 
@@ -159,8 +224,7 @@ class Natives:
         except (P2pfedError, OSError) as error:
             # While the disk does not answer, nobody may say that the job does not run.
             log.warning("will look at %s again: %s", effect.native_name, error)
-            self._later.append(effect)
-            await trio.sleep(RETRY_S)
+            self._later.append((trio.current_time() + RETRY_S, effect))
             return
         submitted = isinstance(effect, WatchNative)
         self._attempts[effect.claim_id] = _Attempt(
@@ -190,7 +254,7 @@ class Natives:
             raise InputError("archive-run", "the payload names nothing to run", where=str(folder))
         if not (folder / WORK).exists():
             (folder / FILES).rename(folder / WORK)
-        job = effect.job
+        job, place = effect.job, self._place(effect.offer)
         stdout, stderr = run.for_job(effect.job_id)
         native = NativeJob(
             name=effect.native_name,
@@ -207,12 +271,14 @@ class Natives:
             walltime_s=job.walltime_s,
             begin_before_ms=begin_before_ms,
             kill_at_ms=effect.kill_at_ms,
+            queue=place.queue,
+            gpu_gres=place.gpu_gres,
         )
         return native, run
 
     async def _submit(self, attempt: _Attempt) -> None:
         try:
-            await trio.to_thread.run_sync(self._executor.submit, attempt.native)
+            await self._call(self._executor.submit, attempt.native)
         except ExecutorError as error:
             if error.transient:
                 log.warning("will submit %s again: %s", attempt.native.name, error)
@@ -225,7 +291,7 @@ class Natives:
 
     async def _cancel(self, attempt: _Attempt) -> None:
         try:
-            await trio.to_thread.run_sync(self._executor.cancel, attempt.native)
+            await self._call(self._executor.cancel, attempt.native)
         except ExecutorError as error:
             log.warning("can't cancel %s: %s", attempt.native.name, error)
 
@@ -241,7 +307,7 @@ class Natives:
             return False
         jobs = tuple(attempt.native for attempt in watched)
         try:
-            found = await trio.to_thread.run_sync(self._executor.poll, jobs)
+            found = await self._call(self._executor.poll, jobs)
         except ExecutorError as error:
             log.warning("%s", error)
             return False

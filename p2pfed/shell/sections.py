@@ -35,7 +35,7 @@ from p2pfed.shell.schema import (
     one_of,
     text,
 )
-from p2pfed.shell.windows import parse_windows
+from p2pfed.shell.windows import Windows, parse_windows
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ COUNT = integer("a number", 1, 1 << 24)
 COUNT_OR_0 = integer("a number", 0, 65535)
 CORES_OR_0 = integer("a number of cores", 0, (1 << 32) - 1)
 MIB = integer("a number of MiB", 1, (1 << 32) - 1)
+PERCENT = integer("a percentage", 1, 100)
+PERCENT_OR_0 = integer("a percentage", 0, 100)
+NODES_OR_0 = integer("a number of nodes", 0, 1 << 24)
+OPTIONAL_GRES = text("gpu, gpu:TYPE or empty", re.compile(r"(gpu(:[A-Za-z0-9_.-]+)?)?\Z").match)
 GRES = text("gpu or gpu:TYPE", re.compile(r"gpu(:[A-Za-z0-9_.-]+)?\Z").match)
 DIGEST = text("64 hexadecimal digits", re.compile(r"[0-9a-f]{64}\Z").match, "use sha256sum FILE")
 _BALANCE = integer("a number", -1_000_000, 1_000_000)
@@ -236,8 +240,11 @@ class OfferTemplate:
 
     name: str = key("Name of the template and of the offers made from it", WORD)
     open: bool = key("Open it whenever the daemon starts", FLAG, default=False)
+    follow: bool = key(
+        "Open, resize and close it as the batch system has idle capacity", FLAG, default=False
+    )
     resource_class: str = key("Resource class of the federation's rules", WORD, default="cpu")
-    nodes: int = key("Nodes granted", COUNT)
+    nodes: int = key("Nodes granted; with follow: at most", COUNT)
     cores_per_node: int = key("Cores granted on each node", COUNT)
     gpus_per_node: int = key("GPUs granted on each node", COUNT_OR_0, default=0)
     memory_mib_per_node: int = key("Memory granted on each node in MiB", MIB)
@@ -261,6 +268,54 @@ class OfferTemplate:
         BALANCE,
         default=None,
     )
+    preemptible: bool = key("Local jobs may take its nodes back", FLAG, default=False)
+    notice_s: int = key(
+        "How long guests are told before they must go", DURATION, toml="notice", default=30
+    )
+    partition: str = key(
+        "Slurm partition of its guests; empty: the one under [slurm]", LINE, default=""
+    )
+    gpu_gres: str = key(
+        "How its GPUs are asked for; empty: as [slurm] says", OPTIONAL_GRES, default=""
+    )
+    windows: tuple[str, ...] = key(
+        "With follow: when it may be open; empty: always", list_of(WINDOW), default=()
+    )
+    zone: str = key("Time zone of the windows", ZONE, default="UTC")
+    cores: int = key(
+        "With follow: cores granted together at most; 0: no other limit than nodes",
+        CORES_OR_0,
+        default=0,
+    )
+    share: int = key(
+        "With follow: percentage of what is idle, guests' own nodes included",
+        PERCENT,
+        default=100,
+    )
+    keep_free: int = key(
+        "With follow: wholly idle nodes that are always left alone", NODES_OR_0, default=0
+    )
+    walltime_min_s: int = key(
+        "With follow: it closes when what is left of its time is shorter",
+        DURATION,
+        toml="walltime_min",
+        default=600,
+    )
+    long_share: int = key(
+        "With follow: percentage of it that jobs longer than an hour may hold",
+        PERCENT_OR_0,
+        default=100,
+    )
+    gaps: bool = key(
+        "With follow: offer apart what is free only until the next local job is expected",
+        FLAG,
+        default=True,
+    )
+
+    @property
+    def times(self) -> Windows:
+        """When it may be open."""
+        return parse_windows(self.windows, ZoneInfo(self.zone))
 
     def offer(self, *, min_balance: int, until_ms: int = 0) -> Offer:
         """The record that opens this capacity.
@@ -284,6 +339,8 @@ class OfferTemplate:
             deny=self.deny,
             per_centre_cores=self.per_centre_cores,
             min_balance=min_balance if self.min_balance is None else self.min_balance,
+            preemptible=self.preemptible,
+            notice_s=self.notice_s if self.preemptible else 0,
             name=self.name,
         )
 
