@@ -11,7 +11,16 @@ from p2pfed.core.audit.views import Views
 from p2pfed.core.charter import encode_charter
 from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.simulate.scene import Faults
-from tests.federation.scenarios import HOMES, UNKIND, busy_federation, heal
+from tests.federation.scenarios import HOMES, UNKIND, busy_federation, heal, job
+from tests.federation.test_forks import (
+    FORKER,
+    agree,
+    fork,
+    founded,
+    names,
+    others,
+    verdicts,
+)
 
 SLOW = Faults(delay_ms=(1, 900))
 """Slower than rounds settle: homes match before they have heard everything."""
@@ -39,3 +48,30 @@ def test_no_honest_centre_is_accused(
     assert sum(tally.justified for tally in report.claims.values()) >= 12
     if faults is SLOW:
         assert apart, "no home saw less than the others: the test shows nothing"
+
+
+@pytest.mark.parametrize(("seed", "centres"), [(6, 4), (5, 3)])
+def test_of_a_forked_ledger_only_the_forker_is_accused(seed: int, centres: int) -> None:
+    world = founded(seed, centres)
+    rest = sorted(names(world) - {FORKER})
+    middle = (len(rest) + 1) // 2
+    fork(world, set(rest[:middle]), set(rest[middle:]), jobs=True)
+    assert world.run(60_000, lambda: bool(verdicts(world)[0].suspended) and agree(world))
+    for number, name in enumerate(rest):
+        world.submit(name, job(10 + number))
+    world.run(30_000)
+    assert world.run(60_000, lambda: agree(world))
+    for centre in others(world):
+        assert centre.node is not None
+        ledger = centre.node.ledger
+        data = b"".join(write_ledger(encode_charter(world.charter), centre.disk.blocks))
+        report = audit_ledger(FileSource(io.BytesIO(data)), at_ms=ledger.view.cut_ms)
+        assert report.ledger.ok
+        assert {finding.centre for finding in report.ledger.findings} == {FORKER}
+        assert {"fork", "fork-branches", "fork-proven"} <= set(report.ledger.counts)
+        # What counts, and so every balance, is what the daemons make of the two branches.
+        state, cut_ms = ledger.view.state, ledger.view.cut_ms
+        stated = {line.centre: line.standing for line in report.ledger.balances}
+        assert stated == {name: state.standing(name, cut_ms) for name in names(world)}
+        assert report.ledger.cut_digest == ledger.digest(cut_ms)
+        assert sum(tally.justified for tally in report.claims.values()) >= len(rest)

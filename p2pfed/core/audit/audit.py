@@ -21,8 +21,9 @@ from p2pfed.core.accounting import balance
 from p2pfed.core.audit.conduct import Conduct
 from p2pfed.core.audit.course import SAMPLES, Course, Samples, Told
 from p2pfed.core.audit.findings import Findings, Focus
-from p2pfed.core.audit.intake import Intake, open_entry
+from p2pfed.core.audit.intake import Intake, feed_name, open_entry
 from p2pfed.core.audit.justify import Justifier
+from p2pfed.core.audit.onlooker import Onlooker
 from p2pfed.core.audit.patterns import Patterns
 from p2pfed.core.audit.report import AuditReport, Balance, Report
 from p2pfed.core.audit.source import Index, LedgerSource
@@ -30,6 +31,7 @@ from p2pfed.core.audit.story import Story
 from p2pfed.core.audit.usage import UsageBook
 from p2pfed.core.audit.views import Library
 from p2pfed.core.blocks import Block
+from p2pfed.core.branches import Mode, Verdict
 from p2pfed.core.charter import Charter, decode_charter
 from p2pfed.core.ids import FederationId, FeedKey, Position
 from p2pfed.core.keys import VerifyKeys
@@ -120,7 +122,7 @@ class _Audit:
         self._admitted = self._records = self._inert = 0
         self._newest_ms = 0
         rules = charter.rules
-        self._justifier = Justifier(replica, findings, rules)
+        self._justifier = Justifier(replica, findings, rules, lambda: self._forked, self._onlooker)
         first, last = scan.index.span()
         self._course = Course(
             self._fresh,
@@ -130,7 +132,7 @@ class _Audit:
             self._watch,
             Samples(hlc_ms(HlcTime(first)), hlc_ms(HlcTime(last)), rules, samples),
         )
-        self._conduct = Conduct(self._course.state, rules, findings)
+        self._conduct = Conduct(self._course.state, rules, findings, replica.forked)
         self._usage = UsageBook(self._course.state.registers, rules, findings)
         self._patterns = Patterns(self._course.state, rules, findings)
         self._story = None if focus.job is None else Story(focus.job)
@@ -138,6 +140,14 @@ class _Audit:
     def _fresh(self) -> State:
         credit_lines = {card.name: card.credit_line for card in self._charter.founders}
         return State(self._charter.rules, credit_lines, self.intake.convict)
+
+    @property
+    def _forked(self) -> bool:
+        return self.intake.forked or bool(self._course.state.registers.convicted)
+
+    def _onlooker(self) -> Onlooker:
+        intake = self.intake
+        return Onlooker(intake.federation, intake.keys, self._library, self._fresh, intake.convict)
 
     def _stored(self, feed: FeedKey, seq_num: int) -> bytes | None:
         return self._library.data(feed, seq_num)
@@ -149,8 +159,8 @@ class _Audit:
         entries = self._entries(index)
         opened = (opener or open_here)(entries, self.intake.federation, self.intake.keys)
         for entry, found in opened:
-            for block in self.intake.take(entry, found):
-                self._take(block, entry.offset)
+            for block, _, offset in self.intake.take(entry, found):
+                self._take(block, offset)
 
     def _entries(self, index: Index) -> Iterator[Entry]:
         for number, offset in index.places():
@@ -165,7 +175,8 @@ class _Audit:
         now_ms = hlc_ms(block.time)
         self._newest_ms = max(self._newest_ms, now_ms)
         self._library.add(block, offset)
-        if self._at_ms is None or block.time <= hlc_cut(self._at_ms):
+        counted = self._at_ms is None or block.time <= hlc_cut(self._at_ms)
+        if counted and not self.intake.replica.is_side(block):
             self._course.take(block)
 
     def _watch(self, block: Block, told: Told, inert: list[tuple[Position, str]]) -> None:
@@ -188,13 +199,20 @@ class _Audit:
         self._course.finish(at_ms)
         self._usage.finish(at_ms)
         self._patterns.finish()
-        state = self._course.state
+        state, verdict = self._course.state, None
+        if self._forked:
+            # What counts of a forked feed follows from everything that others acked of it.
+            auditor = self._onlooker()
+            auditor.learn(self._library.tips())
+            auditor.advance(at_ms)
+            state, verdict = auditor.state, auditor.verdict
+            self._name_branches(verdict)
         for centre in sorted(state.registers.suspended):
             text = "a record in the ledger proves its fork"
             self._findings.warning("fork-proven", centre, text, centre)
         return AuditReport(
             source=self._source.name,
-            ledger=self._verified(state, at_ms),
+            ledger=self._verified(state, verdict, at_ms),
             by_centre=self._findings.by_centre,
             days=tuple(self._course.days),
             curve=tuple(self._course.curve),
@@ -206,7 +224,20 @@ class _Audit:
             story=() if self._story is None else tuple(self._story.lines),
         )
 
-    def _verified(self, state: State, at_ms: int) -> Report:
+    def _name_branches(self, verdict: Verdict) -> None:
+        """Says of every forked feed what counts of each branch."""
+        for feed in sorted(verdict.forked):
+            tips = [head for other, head in verdict.tips if other == feed]
+            told = ", ".join(
+                f"{head.seq_num} {head.block_id.hex()[:16]} "
+                f"{verdict.modes.get(head.block_id, Mode.IGNORED).value}"
+                for head in tips
+            )
+            self._findings.notice(
+                "fork-branches", feed_name(feed), f"its newest blocks: {told}", feed.centre
+            )
+
+    def _verified(self, state: State, verdict: Verdict | None, at_ms: int) -> Report:
         replica = self.intake.replica
         frontier = replica.frontier()
         standings = [(c, state.standing(c, at_ms)) for c in state.members]
@@ -220,7 +251,7 @@ class _Audit:
             inert=self._inert,
             frontier=frontier,
             view_digest=view_digest(frontier),
-            cut_digest=view_digest(replica.cut_frontier(hlc_cut(at_ms))),
+            cut_digest=view_digest(replica.cut_frontier(hlc_cut(at_ms)), verdict),
             balances=tuple(Balance(c, standing, balance(standing)) for c, standing in standings),
             findings=tuple(self._findings.kept),
             counts=self._findings.counts,

@@ -92,6 +92,12 @@ CATALOGUE: Final[dict[str, Explanation]] = {
     "fork-proven": Explanation(
         _WARNING, "A record in the ledger proves that this centre forked.", _ASK
     ),
+    "fork-branches": Explanation(
+        _NOTICE,
+        "The newest blocks of a forked feed's branches, and what each counts for: all of it, or "
+        "only what binds its author.",
+        "It follows from what the other members had acked before they knew of the fork.",
+    ),
     "record-inert": Explanation(_WARNING, "A record counts for nothing, and why.", _HARMLESS),
     # Claims
     "claim-unjustified": Explanation(

@@ -72,8 +72,8 @@ class _Verification:
     def take(self, entry: Entry) -> None:
         """Verifies one block, admits it, and folds what that admits."""
         opened = open_entry(entry, self.intake.federation, self.intake.keys)
-        for block in self.intake.take(entry, opened):
-            self._fold(block)
+        for joined in self.intake.take(entry, opened):
+            self._fold(joined.block)
 
     def _fold(self, block: Block) -> None:
         self._admitted += 1

@@ -12,7 +12,7 @@ must not be later with that error granted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, cast
 
 from p2pfed.core.audit.course import Told
@@ -59,12 +59,20 @@ class Conduct:
         state: the common state, which has folded each block before `judge` is called with it.
         rules: those in force.
         findings: where to name what is wrong.
+        forked: the feeds that are known to have branches.
     """
 
-    def __init__(self, state: State, rules: Rules, findings: Findings) -> None:
+    def __init__(
+        self,
+        state: State,
+        rules: Rules,
+        findings: Findings,
+        forked: Callable[[], Collection[tuple[str, int]]],
+    ) -> None:
         self._registers = state.registers
         self._rules = rules
         self._findings = findings
+        self._forked = forked
         # The same tables by another type, so that what a record names is looked up as it stands.
         self._claims = cast(dict[Position, ClaimEntry], state.registers.claims)
         self._jobs = cast(dict[Position, JobEntry], state.registers.jobs)
@@ -109,8 +117,13 @@ class Conduct:
         return None if job is None else (entry, entry.claim, job)
 
     def _knew(self, spoken: Position | None) -> bool:
-        """Whether the author of the block under judgement had the block of that record."""
-        return spoken is not None and self._known.get(spoken[:2], -1) >= spoken[2]
+        """Whether the author of the block under judgement had the block of that record.
+
+        Of a forked feed it may have had the other branch, which has no place here: let it pass.
+        """
+        if spoken is None:
+            return False
+        return self._known.get(spoken[:2], -1) >= spoken[2] or spoken[:2] in self._forked()
 
     # The home claims, hands over, gives up
 
@@ -266,6 +279,8 @@ class Conduct:
             self._name("end-after-lease", position, now_ms, text, job.job_id)
 
     def _name_unknown(self, claim_id: Position, position: Position, now_ms: int) -> None:
+        if claim_id[:2] in self._forked():
+            return
         text = f"{claim_id} is not a claim that its author had acked"
         finding = Finding(
             Severity.WARNING, "claim-unknown", str(position), text, position.centre, None, now_ms

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2pfed.core.audit.findings import Findings
 from p2pfed.core.blocks import Block, check_fork_proof, decode_block, peek_block_id
 from p2pfed.core.charter import Charter, check_charter
-from p2pfed.core.ids import BlockId, FederationId, FeedKey
+from p2pfed.core.ids import BlockId, FederationId, FeedKey, Head
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
 from p2pfed.core.records import ForkProof
 from p2pfed.core.replica import Admission, Fork, Replica
-from p2pfed.core.waiting import BlockRef, block_refs
+from p2pfed.core.waiting import BlockRef, block_ref, block_refs
 from p2pfed.errors import InputError
 
 WAITING_MAX: Final = 1024
@@ -34,6 +34,14 @@ WAITING_MAX: Final = 1024
 MISSING_MAX: Final = 10_000
 """Missing blocks that are told apart."""
 _END_OF_TIME_MS: Final = 1 << 48
+
+
+class Joined(NamedTuple):
+    """A block, and the number and offset of its entry."""
+
+    block: Block
+    number: int
+    offset: int
 
 
 class Intake:
@@ -65,9 +73,10 @@ class Intake:
         self._findings = findings
         self._numbers: dict[FeedKey, array[int]] = {}
         self._named: dict[BlockRef, str] = {}
-        self._held_back: dict[BlockId, int] = {}
+        self._held_back: dict[BlockId, Joined | None] = {}
         self._furthest: dict[FeedKey, int] = {}
         self._invalid: set[BlockId] = set()
+        self._beside: dict[BlockId, Joined] = {}
 
     def convict(self, proof: ForkProof) -> tuple[FeedKey, int]:
         """The feed that a proof convicts, and where.
@@ -76,6 +85,11 @@ class Intake:
             InputError: as `check_fork_proof`.
         """
         return check_fork_proof(proof, self.federation, self.keys)
+
+    @property
+    def forked(self) -> bool:
+        """Whether a second branch of any feed has come to light so far."""
+        return bool(self.replica.forked() or self.replica.branched())
 
     def __deepcopy__(self, memo: dict[int, object]) -> Intake:
         """Itself: states that are copied go on asking it who a proof convicts."""
@@ -93,24 +107,24 @@ class Intake:
 
     # Blocks
 
-    def take(self, entry: Entry, opened: Block | InputError) -> tuple[Block, ...]:
+    def take(self, entry: Entry, opened: Block | InputError) -> list[Joined]:
         """Admits a block that was verified, or names why it is not valid.
 
         Returns:
-            The blocks that joined, in causal order.
+            The blocks that joined, in causal order, and where each stands.
         """
         self.blocks += 1
         where = f"entry {entry.number} (byte {entry.offset})"
         if isinstance(opened, InputError):
             self._findings.error(opened.code, where, opened.what)
             self._remember_invalid(entry.data)
-            return ()
+            return []
         try:
-            return self._admit(opened, entry.number, where)
+            return self._admit(Joined(opened, entry.number, entry.offset), where)
         except InputError as error:
             self._findings.error(error.code, block_name(opened), error.what, opened.feed.centre)
             self._invalid.add(opened.block_id)
-            return ()
+            return []
 
     def _remember_invalid(self, data: bytes) -> None:
         """Notes which block a bad entry stands for, if it still tells."""
@@ -119,44 +133,77 @@ class Intake:
         except InputError:
             return
 
-    def _admit(self, block: Block, number: int, where: str) -> tuple[Block, ...]:
+    def _admit(self, came: Joined, where: str) -> list[Joined]:
+        block = came.block
         unmet = [ref for ref in block_refs(block) if not self.replica.holds(ref)]
         if unmet:
             self._name(unmet, block)
             if self.replica.waiting()[0] >= WAITING_MAX:
-                self._hold_back(block, number)
-                return ()
+                self._hold_back(came)
+                return []
         admission = self.replica.admit(block, _END_OF_TIME_MS)
-        self._judge(block, admission, number, where)
-        for admitted in admission.admitted:
-            came = self._held_back.pop(admitted.block_id, number)
-            self._check_order(admitted, came)
-        return admission.admitted
+        self._judge(came, admission, where)
+        joined = list(admission.admitted)
+        forked = self.replica.forked()
+        if forked and any(ref.feed in forked for ref in unmet):
+            joined += self._offer_again()
+        found = []
+        for one in joined:
+            stood = self._held_back.pop(one.block_id, None) or self._beside.pop(one.block_id, None)
+            found.append(came if stood is None else stood)
+            self._check_order(one, found[-1].number)
+            self._beside.pop(one.block_id, None)
+        return found
+
+    def _offer_again(self) -> list[Block]:
+        """Offers what a fork kept out once more: something that waits may name it by now.
+
+        Newest first, because a block that waits names the one before it, and so on down a branch.
+        """
+        joined: list[Block] = []
+        while self.replica.waiting()[0]:
+            kept = [*self._beside.values(), *self._held_back.values()]
+            out = [one.block for one in kept if one is not None]
+            found: list[Block] = []
+            for block in sorted(out, key=lambda block: (block.time, block.block_id), reverse=True):
+                if not self.replica.holds(block_ref(block)):
+                    found += self.replica.admit(block, _END_OF_TIME_MS).admitted
+            joined += found
+            if not found:
+                break
+        return joined
 
     def _name(self, unmet: list[BlockRef], block: Block) -> None:
         for ref in unmet[: max(0, MISSING_MAX - len(self._named))]:
             self._named.setdefault(ref, block_name(block))
 
-    def _hold_back(self, block: Block, number: int) -> None:
-        self._held_back[block.block_id] = number
+    def _hold_back(self, came: Joined) -> None:
+        block, full = came.block, len(self._held_back) >= WAITING_MAX
+        self._held_back[block.block_id] = None if full else came
         self._furthest[block.feed] = max(self._furthest.get(block.feed, 0), block.seq_num)
 
     def _check_order(self, block: Block, number: int) -> None:
         """Names a block that stands in the file before one that it names."""
         for ref in block_refs(block):
             numbers = self._numbers.get(ref.feed, ())
-            if ref.seq_num < len(numbers) and numbers[ref.seq_num] > number:
+            if (
+                ref.seq_num < len(numbers)
+                and numbers[ref.seq_num] > number
+                and self.replica.block_id(ref.feed, ref.seq_num) == ref.block_id
+            ):
                 text = f"stands in the file before {_ref_name(ref)}, on which it rests"
                 self._findings.error("ledger-order", block_name(block), text)
                 break
-        self._numbers.setdefault(block.feed, array("Q")).append(number)
+        if not self.replica.is_side(block):
+            self._numbers.setdefault(block.feed, array("Q")).append(number)
 
-    def _judge(self, block: Block, admission: Admission, number: int, where: str) -> None:
+    def _judge(self, came: Joined, admission: Admission, where: str) -> None:
+        block = came.block
         if admission.duplicate:
             text = f"stands in the file again at {where}"
             self._findings.error("ledger-repeat", block_name(block), text)
         if admission.waits:
-            self._hold_back(block, number)
+            self._hold_back(came)
         for refusal in admission.refused:
             refused = refusal.block
             self._findings.error(
@@ -169,8 +216,10 @@ class Intake:
         joined = any(admitted.block_id == block.block_id for admitted in admission.admitted)
         beside = self.replica.block_id(block.feed, block.seq_num) != block.block_id
         if not joined and not admission.waits and not admission.duplicate and beside:
-            text = f"{where} lies beside its feed"
-            self._findings.error("fork-branch", block_name(block), text, block.feed.centre)
+            if len(self._beside) < WAITING_MAX:
+                self._beside[block.block_id] = came
+            else:
+                self._name_beside(block)
 
     def _name_fork(self, fork: Fork) -> None:
         place = f"{feed_name(fork.feed)}.{fork.seq_num}"
@@ -178,6 +227,10 @@ class Intake:
         if fork.proof is not None:
             text += f"; signed headers {fork.proof.first.hex()} and {fork.proof.second.hex()}"
         self._findings.warning("fork", place, text, fork.feed.centre)
+
+    def _name_beside(self, block: Block) -> None:
+        text = "it lies beside its feed, and no other centre ever acked it"
+        self._findings.error("fork-branch", block_name(block), text, block.feed.centre)
 
     # The end
 
@@ -189,14 +242,24 @@ class Intake:
         found = self.replica.frontier()
         for feed in sorted(trailer.frontier.keys() | found.keys()):
             stated, held = trailer.frontier.get(feed), found.get(feed)
-            if stated != held:
+            if stated != held and not self._is_branch(feed, stated):
                 says = "nothing" if stated is None else f"{stated.seq_num} {stated.block_id.hex()}"
                 has = "nothing" if held is None else f"{held.seq_num} {held.block_id.hex()}"
                 text = f"the trailer's head is {says}, the blocks lead to {has}"
                 self._findings.error("ledger-frontier", feed_name(feed), text)
 
+    def _is_branch(self, feed: FeedKey, head: Head | None) -> bool:
+        """Whether a head is on a branch of a forked feed: which one is told is the exporter's."""
+        return (
+            head is not None
+            and feed in self.replica.forked()
+            and self.replica.holds(BlockRef(feed, *head))
+        )
+
     def name_missing(self) -> None:
-        """Names the blocks that others name and that did not come, once everything has come."""
+        """Names what others name and did not come, and what nobody names, at the end."""
+        for came in self._beside.values():
+            self._name_beside(came.block)
         for ref, namer in sorted(self._named.items()):
             if self.replica.holds(ref) or ref.block_id in self._held_back:
                 continue

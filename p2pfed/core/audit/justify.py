@@ -20,9 +20,10 @@ from typing import Final, NamedTuple
 
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.audit.knowledge import Knowledge, Known, frontier_of
+from p2pfed.core.audit.onlooker import Onlooker
 from p2pfed.core.audit.views import Views
 from p2pfed.core.blocks import Block
-from p2pfed.core.ids import CentreName, FeedKey, Frontier, JobId, OfferId, Position
+from p2pfed.core.ids import CentreName, FeedKey, Frontier, JobId, OfferId, Position, ViewDigest
 from p2pfed.core.matching import Matching, match
 from p2pfed.core.matching_explain import explain
 from p2pfed.core.records import Claim
@@ -30,6 +31,7 @@ from p2pfed.core.replica import Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import hlc_cut, hlc_ms
+from p2pfed.core.waiting import BlockRef, block_ref
 
 CODES_SHOWN: Final = 3
 """Reasons that are told why nothing fitted a job."""
@@ -38,6 +40,7 @@ CODES_SHOWN: Final = 3
 class Citation(NamedTuple):
     """A claim, and what its home knew when it wrote it, and before."""
 
+    block: BlockRef
     position: Position
     claim: Claim
     time_ms: int
@@ -82,13 +85,25 @@ class Justifier:
         replica: all admitted blocks, of later times too.
         findings: where to name what is not justified.
         rules: the charter's; they decide when rounds are.
+        forked: whether a fork has come to light.
+        onlooker: follows a home exactly, once one has.
     """
 
-    def __init__(self, replica: Replica, findings: Findings, rules: Rules) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        findings: Findings,
+        rules: Rules,
+        forked: Callable[[], bool],
+        onlooker: Callable[[], Onlooker],
+    ) -> None:
         self._replica = replica
         self._findings = findings
         self._rules = rules
         self._stale_ms = stale_ms(rules)
+        self._forked = forked
+        self._onlooker = onlooker
+        self._onlookers: dict[FeedKey, Onlooker] = {}
         self._by_round: dict[int, list[Citation]] = {}
         self.tallies: dict[CentreName, ClaimTally] = {}
 
@@ -100,7 +115,9 @@ class Justifier:
         known, earlier = knowledge.at(block.feed), tuple(knowledge.earlier(block.feed))
         time_ms = hlc_ms(block.time)
         for index, claim in claims:
-            citation = Citation(block.position(index), claim, time_ms, known, earlier)
+            citation = Citation(
+                block_ref(block), block.position(index), claim, time_ms, known, earlier
+            )
             self._by_round.setdefault(self._judged_round(claim, time_ms), []).append(citation)
 
     def _judged_round(self, claim: Claim, time_ms: int) -> int:
@@ -137,6 +154,11 @@ class Justifier:
         by_home: dict[FeedKey, list[Citation]] = {}
         for citation in citations:
             by_home.setdefault(citation.home, []).append(citation)
+        if self._forked():
+            advance(cut_ms)
+            for home, cited in sorted(by_home.items()):
+                self._judge_apart(home, cited, number, cut_ms)
+            return
         alike: list[tuple[list[Citation], Frontier]] = []
         for home, cited in sorted(by_home.items()):
             # All claims of a home in a round are judged by what it knew at the first of them.
@@ -146,15 +168,24 @@ class Justifier:
                 alike.append((cited, frontier))
                 continue
             state = views.state_at(home, frontier, cut_ms, common, folded)
-            self._judge_home(cited, frontier, _matched(state, number, cut_ms))
+            found = _matched(state, number, cut_ms)
+            self._judge_home(cited, view_digest(frontier), found)
         advance(cut_ms)
         if alike:
             found = _matched(common, number, cut_ms)
             for cited, frontier in alike:
-                self._judge_home(cited, frontier, found)
+                self._judge_home(cited, view_digest(frontier), found)
 
-    def _judge_home(self, cited: Iterable[Citation], frontier: Frontier, found: _Matched) -> None:
-        digest = view_digest(frontier)
+    def _judge_apart(self, home: FeedKey, cited: list[Citation], number: int, cut_ms: int) -> None:
+        """Judges a home's claims by what exactly it had, branches included."""
+        follower = self._onlookers.get(home)
+        if follower is None:
+            follower = self._onlookers[home] = self._onlooker()
+        follower.learn([cited[0].block])
+        digest = follower.advance(cut_ms)
+        self._judge_home(cited, digest, _matched(follower.state, number, cut_ms))
+
+    def _judge_home(self, cited: Iterable[Citation], digest: ViewDigest, found: _Matched) -> None:
         for citation in cited:
             tally = self.tallies.setdefault(citation.position.centre, ClaimTally())
             claim = citation.claim

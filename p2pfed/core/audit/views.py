@@ -20,6 +20,7 @@ from p2pfed.core.ids import FeedKey, Frontier
 from p2pfed.core.replica import Replica
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime
+from p2pfed.core.waiting import BlockRef, block_ref
 
 Fetch = Callable[[int], bytes]
 
@@ -31,10 +32,26 @@ class Library:
         self._replica = replica
         self._fetch = fetch
         self._offsets: dict[FeedKey, array[int]] = {}
+        self._sides: dict[BlockRef, int] = {}
 
     def add(self, block: Block, offset: int) -> None:
-        """Notes where the next block of its feed stands."""
-        self._offsets.setdefault(block.feed, array("Q")).append(offset)
+        """Notes where a block stands: the next of its feed, or one beside it."""
+        if self._replica.is_side(block):
+            self._sides[block_ref(block)] = offset
+        else:
+            self._offsets.setdefault(block.feed, array("Q")).append(offset)
+
+    def get(self, ref: BlockRef) -> Block | None:
+        """A block by its exact place, None if it was not admitted."""
+        offset = self._sides.get(ref)
+        if offset is None and self._replica.block_id(ref.feed, ref.seq_num) == ref.block_id:
+            offset = self._offsets[ref.feed][ref.seq_num]
+        return None if offset is None else decode_stored(self._fetch(offset))
+
+    def tips(self) -> list[BlockRef]:
+        """The heads of all feeds, and all blocks beside them."""
+        heads = [BlockRef(feed, *head) for feed, head in self._replica.frontier().items()]
+        return [*heads, *self._sides]
 
     def data(self, feed: FeedKey, seq_num: int) -> bytes | None:
         """The bytes of a block, None if there is none."""
