@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from p2pfed.cli.demo_stage import open_stage, print_report
 from p2pfed.cli.session import json_option, print_json
-from p2pfed.shell.demo import CENTRES_MAX, JOBS_MAX, plan_demo, run_demo
+from p2pfed.shell.demo import (
+    CENTRES_MAX,
+    GOVERNED,
+    GOVERNED_CENTRES,
+    JOBS_MAX,
+    plan_demo,
+    run_demo,
+)
 
 
 @click.command()
@@ -23,8 +31,14 @@ from p2pfed.shell.demo import CENTRES_MAX, JOBS_MAX, plan_demo, run_demo
     metavar="DIR",
     help="Make the centres in DIR and leave them there.",
 )
+@click.option(
+    "--governance",
+    is_flag=True,
+    help="Five centres whose members decide things meanwhile: a sixth joins, rules change, a key"
+    " is lost, one leaves, disputes end.",
+)
 @json_option
-def demo(centres: int, jobs: int, keep: Path | None, *, as_json: bool) -> int:
+def demo(centres: int, jobs: int, keep: Path | None, *, governance: bool, as_json: bool) -> int:
     """Run a whole federation on this machine, with real daemons and real jobs.
 
     One centre is congested; its jobs run at the others. Ends with the jobs, their checked output,
@@ -34,7 +48,10 @@ def demo(centres: int, jobs: int, keep: Path | None, *, as_json: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with open_stage(stderr=as_json) as stage:
-        report = run_demo(plan_demo(centres, jobs), stage, keep=keep)
+        plan = plan_demo(GOVERNED_CENTRES if governance else centres, jobs)
+        if governance:
+            plan = replace(plan, rules=GOVERNED)
+        report = run_demo(plan, stage, keep=keep, governance=governance)
     if as_json:
         print_json(report.to_json())
     else:

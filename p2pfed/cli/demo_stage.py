@@ -189,6 +189,12 @@ def print_report(report: DemoReport) -> None:
         ),
         empty="no ledgers",
     )
+    if report.decisions:
+        print_table(
+            ("DECISION", "HOW", "HELD"),
+            ((line.what, line.how, "yes" if line.ok else "NO") for line in report.decisions),
+            empty="",
+        )
     _print_verdict(report)
 
 

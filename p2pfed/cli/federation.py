@@ -183,7 +183,18 @@ def balance(session: Session, *, as_json: bool) -> None:
         print_json({"balances": found})
         return
     print_table(
-        ("CENTRE", "BALANCE>", "GIVEN>", "TAKEN>", "NOW IN USE>", "CREDIT LINE>", "IN ALL"),
+        (
+            "CENTRE",
+            "BALANCE>",
+            "GIVEN>",
+            "TAKEN>",
+            "NOW IN USE>",
+            "CREDIT LINE>",
+            "SATISFIED>",
+            "TAKEN/GIVEN>",
+            "OUT OF DEBT",
+            "IN ALL",
+        ),
         (
             (
                 row["centre"],
@@ -192,12 +203,25 @@ def balance(session: Session, *, as_json: bool) -> None:
                 row["usage"],
                 row["committed"],
                 row["credit_line"],
+                _share(row["satisfaction_ppm"]),
+                _share(row["fairness_ppm"]),
+                _debt(row["debt_free_days"]),
                 _amounts(row),
             )
             for row in found
         ),
         empty="no members",
     )
+
+
+def _share(ppm: int | None) -> str:
+    return "-" if ppm is None else f"{ppm / 10_000:.1f} %"
+
+
+def _debt(days: int | None) -> str:
+    if days == 0:
+        return "no debt"
+    return "not at this rate" if days is None else f"in {days} d"
 
 
 def _amounts(row: BalanceView) -> str:

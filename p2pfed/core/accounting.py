@@ -76,6 +76,24 @@ def balance(standing: Standing, charged_points: int = 0) -> int:
     return size if contribution >= usage else -size
 
 
+def days_in_debt(standing: Standing, gain_per_day: int, rules: Rules) -> int | None:
+    """Days until contribution has caught up with usage, at a steady gain of points a day.
+
+    0 without a debt; None if it takes longer than `decay_days`, or if nothing is gained: decay
+    alone makes a debt small, but never settles it.
+    """
+    debt = standing.usage - standing.contribution
+    if debt <= 0:
+        return 0
+    if gain_per_day <= 0:
+        return None
+    for day in range(1, rules.decay_days + 1):
+        debt = debt * rules.decay_num // rules.decay_den - gain_per_day
+        if debt <= 0:
+            return day
+    return None
+
+
 def merge_counters(a: Mapping[CounterKey, Counter], b: Mapping[CounterKey, Counter]) -> Counters:
     """The join of two counter maps: for every key the greater of each amount.
 
@@ -215,6 +233,21 @@ class Accounts:
             book.decayed = (today, contribution, usage)
         _, contribution, usage = book.decayed
         return Standing(contribution, usage + committed_points, credit_line)
+
+    def gain_per_day(self, centre: CentreName, today: int, days: int) -> int:
+        """Points that the centre gave more than it took, per day, over its last `days` days."""
+        book = self._books.get(centre)
+        if book is None:
+            return 0
+        if book.changed:
+            self._book_changed(book)
+        known = [*book.contribution_points, *book.usage_points]
+        first = max(today - days + 1, min(known, default=today))
+        net = sum(
+            book.contribution_points.get(day, 0) - book.usage_points.get(day, 0)
+            for day in range(first, today + 1)
+        )
+        return net // (today - first + 1)
 
     def counters(self) -> Counters:
         """The raw delivered and consumed amounts as counters, in ascending order of their keys."""

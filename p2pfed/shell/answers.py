@@ -401,7 +401,11 @@ class BalanceView(TypedDict):
     """A centre's account today; points are decayed, amounts are not.
 
     `balance` is (contribution - usage) / (contribution + usage + credit line), in millionths.
-    `usage` includes `committed`: what is claimed or running now.
+    `usage` includes `committed`: what is claimed or running now. `satisfaction_ppm` is what its
+    jobs consumed of what they asked for (consumed, waiting or running), `fairness_ppm` what they
+    consumed for what it delivered to others; None where there is nothing to divide by.
+    `debt_free_days` is when contribution has caught up with usage at the rate of the last seven
+    days: 0 without a debt, None if not at this rate.
     """
 
     centre: str
@@ -410,6 +414,9 @@ class BalanceView(TypedDict):
     usage: int
     committed: int
     credit_line: int
+    satisfaction_ppm: int | None
+    fairness_ppm: int | None
+    debt_free_days: int | None
     amounts: list[AmountView]
 
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Final, Literal
 
-from p2pfed.core.accounting import balance
+from p2pfed.core.accounting import balance, days_in_debt
 from p2pfed.core.constitution import Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.ids import CentreName, ClaimId, OfferId
 from p2pfed.core.lifecycle import ClaimState, HostPhase, JobState
 from p2pfed.core.matching_fit import capacity_of
+from p2pfed.core.posting import points_of
 from p2pfed.core.records import Dispute, Outcome, Receipt
-from p2pfed.core.units import hlc_ms
+from p2pfed.core.rules import PPM
+from p2pfed.core.units import day_of, hlc_ms
 from p2pfed.node.node import Node
 from p2pfed.shell.answers import (
     AmountView,
@@ -32,6 +34,9 @@ from p2pfed.shell.answers import (
 )
 from p2pfed.shell.answers import JobState as JobWord
 from p2pfed.shell.localrows import LocalJob
+
+_RATE_DAYS: Final = 7
+"""Days that the rate of a forecast is taken from."""
 
 JOB_WORDS: dict[JobState, JobWord] = {
     JobState.QUEUED: "queued",
@@ -305,10 +310,16 @@ def balances(node: Node) -> list[BalanceView]:
     """Every member's account at the last cut."""
     state = node.ledger.view.state
     cut_ms = node.ledger.view.cut_ms
-    amounts = _amounts(node)
+    amounts, asked = _amounts(node), _asked(node)
     found = []
     for centre in state.version.known:
         standing = state.standing(centre, cut_ms)
+        own = amounts.get(centre, [])
+        consumed = _points(node, own, "consumed")
+        requested = consumed + asked[centre]
+        delivered = _points(node, own, "delivered")
+        today = day_of(cut_ms)
+        gain = state.accounts.gain_per_day(centre, today, _RATE_DAYS)
         found.append(
             BalanceView(
                 centre=centre,
@@ -317,9 +328,30 @@ def balances(node: Node) -> list[BalanceView]:
                 usage=standing.usage,
                 committed=state.committed(centre),
                 credit_line=standing.credit_line,
-                amounts=amounts.get(centre, []),
+                satisfaction_ppm=consumed * PPM // requested if requested else None,
+                fairness_ppm=consumed * PPM // delivered if delivered else None,
+                debt_free_days=days_in_debt(standing, gain, state.rules),
+                amounts=own,
             )
         )
+    return found
+
+
+def _points(node: Node, amounts: Iterable[AmountView], of: Literal["consumed", "delivered"]) -> int:
+    """What raw amounts are worth by the rules in force."""
+    rules = node.ledger.rules
+    classes = ((rules.resource_class(a["resource_class"]), a[of]) for a in amounts)
+    return sum(resource.points(amount) for resource, amount in classes if resource is not None)
+
+
+def _asked(node: Node) -> Counter[CentreName]:
+    """Points that each centre's waiting and running jobs ask for."""
+    live, rules = node.ledger.live, node.ledger.rules
+    found: Counter[CentreName] = Counter()
+    for entry in live.jobs.values():
+        resource = rules.resource_class(entry.job.resource_class)
+        if resource is not None and not live.judge(entry).state.final:
+            found[entry.job_id.centre] += points_of(entry.job, resource)
     return found
 
 

@@ -159,6 +159,30 @@ class Daemons:
         """The daemon of that centre."""
         return self._by_name[name]
 
+    def add(self, site: Site) -> None:
+        """Starts the daemon of one more centre."""
+        daemon = Daemon(site)
+        daemon.start()
+        self.all = (*self.all, daemon)
+        self._by_name[daemon.name] = daemon
+
+    def pause(self, name: CentreName) -> None:
+        """Ends a daemon; it is not supervised until `resume`."""
+        daemon = self[name]
+        self.all = tuple(other for other in self.all if other is not daemon)
+        daemon.terminate()
+        daemon.wait(time.monotonic() + _STOP_S)
+
+    def resume(self, name: CentreName) -> None:
+        """Starts a paused daemon again."""
+        daemon = self[name]
+        daemon.start()
+        self.all = (*self.all, daemon)
+
+    def retire(self, name: CentreName) -> None:
+        """Ends a daemon for good."""
+        self.pause(name)
+
     def supervise(self) -> None:
         """Starts again whatever has died.
 

@@ -126,6 +126,41 @@ def found_federation(folder: Path, plan: Plan) -> Founded:
     return Founded(federation=charter.federation_id, sites=tuple(sites))
 
 
+def join_federation(folder: Path, plan: CentrePlan, founded: Founded) -> Site:
+    """Makes a centre that is no founder, with the charter in its folder.
+
+    Raises:
+        StorageError: `disk-full`, `disk-error`.
+    """
+    place = folder / plan.name
+    _make_centre(place, plan, f"127.0.0.1:{free_ports(1)[0]}")
+    charter = (founded.sites[0].config.charter).read_bytes()
+    write_durable(place / "charter.cbor", charter, mode=0o644)
+    config = load_config(place)
+    make_folder(config.state)
+    return Site(plan=plan, config=config)
+
+
+def renew_key(site: Site) -> str:
+    """Puts a new key in the place of a lost one; the text of the centre's new card.
+
+    Raises:
+        StorageError: `disk-full`, `disk-error`.
+    """
+    path = site.config.key.file
+    path.rename(path.with_suffix(".lost"))
+    key = generate_key(path)
+    card = Card(
+        name=site.plan.name,
+        public_key=key.public_key,
+        address=site.config.advertise,
+        credit_line=site.plan.cores * CREDIT_S,
+    )
+    text = write_card(card, key)
+    write_durable(site.config.folder / "card.json", text.encode(), mode=0o644)
+    return text
+
+
 def _make_centre(folder: Path, plan: CentrePlan, address: str) -> tuple[CentreKey, Card]:
     with disk_errors(folder):
         make_folder(folder)

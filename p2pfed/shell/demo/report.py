@@ -89,6 +89,15 @@ class BalanceLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionLine:
+    """Something that the members did, how it came about, and whether it held everywhere."""
+
+    what: str
+    how: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """The whole result.
 
@@ -96,6 +105,7 @@ class DemoReport:
         failures: what did not hold, in sentences; empty if all did.
         round, view_digest: the round that all daemons computed alike; 0 and empty if none.
         folder: where the centres stand, None if they were removed.
+        decisions: what the members decided meanwhile, in order.
     """
 
     federation_id: str
@@ -107,6 +117,7 @@ class DemoReport:
     balances: tuple[BalanceLine, ...]
     failures: tuple[str, ...]
     folder: str | None
+    decisions: tuple[DecisionLine, ...] = ()
 
     @property
     def ok(self) -> bool:

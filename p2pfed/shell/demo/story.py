@@ -17,6 +17,7 @@ from p2pfed.core.ids import CentreName
 from p2pfed.errors import P2pfedError
 from p2pfed.shell.answers import JobView
 from p2pfed.shell.client import Client
+from p2pfed.shell.demo.assembly import Assembly
 from p2pfed.shell.demo.board import Board, Stage
 from p2pfed.shell.demo.daemons import Daemon, Daemons
 from p2pfed.shell.demo.feeds import JobFeeds
@@ -34,13 +35,16 @@ _ASK_AGAIN_S: Final = 2.0
 _CANCEL_S: Final = 10
 
 
-def run_demo(plan: Plan, stage: Stage, *, keep: Path | None = None) -> DemoReport:
+def run_demo(
+    plan: Plan, stage: Stage, *, keep: Path | None = None, governance: bool = False
+) -> DemoReport:
     """Runs a demonstration and judges it.
 
     Args:
         plan: what to do.
         stage: who watches.
         keep: an empty or new folder for the centres, which then stay; None: a temporary one.
+        governance: the members decide things meanwhile; the plan has five centres then.
 
     Raises:
         InputError: `demo-folder`, `demo-ports`, `demo-example`.
@@ -63,13 +67,20 @@ def run_demo(plan: Plan, stage: Stage, *, keep: Path | None = None) -> DemoRepor
             try:
                 story.open()
                 story.submit()
+                assembly = None
+                if governance:
+                    assembly = Assembly(founded, daemons, board, stage, folder, _open_offer)
+                    assembly.while_jobs_run()
                 late = story.follow()
+                if assembly is not None:
+                    assembly.when_jobs_are_over(tuple(board.jobs.values()))
                 stage.say("all jobs are over; comparing what every centre knows")
                 verdict = Verdict(plan, founded.federation, daemons, board, story.ids)
                 report = verdict.judge(
                     late=late,
                     elapsed_ms=lambda: int((time.monotonic() - began_s) * 1000),
                     folder=None if keep is None else str(folder),
+                    decisions=() if assembly is None else tuple(assembly.decisions),
                 )
             finally:
                 story.clear_away()

@@ -22,7 +22,7 @@ from p2pfed.shell.client import Client
 from p2pfed.shell.demo.board import Board
 from p2pfed.shell.demo.daemons import Daemons
 from p2pfed.shell.demo.plan import JobPlan, Plan
-from p2pfed.shell.demo.report import BalanceLine, CentreReport, DemoReport, JobLine
+from p2pfed.shell.demo.report import BalanceLine, CentreReport, DecisionLine, DemoReport, JobLine
 
 _AGREE_S: Final = 60
 _ASK_S: Final = 0.1
@@ -65,18 +65,27 @@ class Verdict:
         self._board = board
         self._ids = ids
 
-    def judge(self, *, late: bool, elapsed_ms: Callable[[], int], folder: str | None) -> DemoReport:
+    def judge(
+        self,
+        *,
+        late: bool,
+        elapsed_ms: Callable[[], int],
+        folder: str | None,
+        decisions: tuple[DecisionLine, ...] = (),
+    ) -> DemoReport:
         """The report; asks the daemons, which may take a few rounds.
 
         Args:
             late: the jobs did not all come to their end in time.
             elapsed_ms: how long the demonstration has taken.
             folder: where it stays, None if nowhere.
+            decisions: what the members decided meanwhile.
 
         Raises:
             StateError: `demo-daemon`.
         """
         failures = ["the jobs were not all over in time"] if late else []
+        failures += [f"{line.what}: {line.how}" for line in decisions if not line.ok]
         jobs = tuple(self._job(job) for job in self._plan.jobs)
         for job in jobs:
             failures += job.faults()
@@ -103,6 +112,7 @@ class Verdict:
             balances=_balances(next(iter(audits.values()))),
             failures=tuple(failures),
             folder=folder,
+            decisions=decisions,
         )
 
     # Jobs

@@ -14,6 +14,7 @@ from p2pfed.core.accounting import (
     Standing,
     Usage,
     balance,
+    days_in_debt,
     merge_counters,
 )
 from p2pfed.core.ids import CentreName, ClaimId, Position
@@ -200,3 +201,22 @@ def test_centres_with_any_amount_are_listed_in_order() -> None:
         (BETA, "cpu", 0, 0, 300),
         (GAMMA, "cpu", 0, 1, 0),
     ]
+
+
+def test_a_debt_ends_when_contribution_has_caught_up() -> None:
+    rules = Rules(decay_num=1, decay_den=2)
+    assert days_in_debt(Standing(10, 10, 5), 0, rules) == 0
+    assert days_in_debt(Standing(0, 100, 5), 20, rules) == 2  # 30, -5
+    assert days_in_debt(Standing(0, 100, 5), 0, rules) is None
+    assert days_in_debt(Standing(0, 10**9, 5), 1, Rules(decay_num=1, decay_den=1)) is None
+
+
+def test_the_gain_of_a_day_is_the_mean_of_the_days_since_the_first() -> None:
+    accounts = Accounts(Rules(idle_rate_ppm=0))
+    home, host = CentreName("home"), CentreName("host")
+    claim = ClaimId(Position(home, 0, 0, 0))
+    accounts.set_usage(claim, home=home, host=host, resource_class="cpu", day=8, amount=90)
+    assert accounts.gain_per_day(host, 10, 7) == 30
+    assert accounts.gain_per_day(home, 10, 7) == -30
+    assert accounts.gain_per_day(host, 10, 2) == 0
+    assert accounts.gain_per_day(CentreName("other"), 10, 7) == 0

@@ -386,6 +386,9 @@ class MemoryDoor:
                 "usage": 100,
                 "committed": 10,
                 "credit_line": 300,
+                "satisfaction_ppm": 500_000,
+                "fairness_ppm": None,
+                "debt_free_days": 4,
                 "amounts": [
                     {
                         "resource_class": "cpu",
