@@ -12,6 +12,7 @@ from p2pfed.cli.council import deadline_ms, deadline_option, reason_option, show
 from p2pfed.cli.rules_file import read_changes
 from p2pfed.cli.session import Session, daemon_options, json_option, pass_session, print_json
 from p2pfed.cli.tables import print_table, show_list, show_time
+from p2pfed.store.files import write_durable
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -115,3 +116,28 @@ def history(session: Session, *, as_json: bool) -> None:
         ),
         empty="",
     )
+
+
+@rules.command()
+@click.argument("target", metavar="PROPOSAL|FILE")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots here.")
+@json_option
+@daemon_options
+@pass_session
+def replay(session: Session, target: str, html: Path | None, *, as_json: bool) -> None:
+    """Match this federation's recorded history again under proposed rules.
+
+    Tells who would have waited less or more and what the balances would be. Only how jobs are
+    matched is replayed: jobs come, and run as long, as they did.
+    """
+    from p2pfed.cli.rules_replay import compare_ledger, tell, tell_json
+
+    with session.client() as client:
+        held = client.rules()
+        file = Path(target)
+        proposed = _proposed(held, file) if file.exists() else client.rules(target)
+        ledger = b"".join(client.ledger())
+    result = compare_ledger(ledger, proposed)
+    if html is not None:
+        write_durable(html, result.page(target).encode(), mode=0o644)
+    tell_json(result) if as_json else tell(result)

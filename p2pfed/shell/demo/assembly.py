@@ -183,14 +183,16 @@ class Assembly:
         site = self._daemons[self._losing].site
         self._daemons.pause(self._losing)
         card = renew_key(site)
-        how = self._decided(
-            self._home,
-            (self._second, self._third),
-            "replace-key",
-            card=card,
-            reason=f"{self._losing} lost its key",
-        )
-        self._daemons.resume(self._losing)
+        try:
+            how = self._decided(
+                self._home,
+                (self._second, self._third),
+                "replace-key",
+                card=card,
+                reason=f"{self._losing} lost its key",
+            )
+        finally:
+            self._daemons.resume(self._losing)
         self._until(self._losing, lambda c: not c.status()["recovering"], "the right to write")
         key = json.loads(card)["public_key"]
         for daemon in self._daemons.all:
