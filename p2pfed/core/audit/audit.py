@@ -28,7 +28,7 @@ from p2pfed.core.audit.patterns import Patterns
 from p2pfed.core.audit.report import AuditReport, Balance, Report
 from p2pfed.core.audit.source import Index, LedgerSource
 from p2pfed.core.audit.story import Story
-from p2pfed.core.audit.usage import UsageBook
+from p2pfed.core.audit.usage import Sink, UsageBook
 from p2pfed.core.audit.views import Library
 from p2pfed.core.blocks import Block
 from p2pfed.core.branches import Mode, Verdict
@@ -54,6 +54,7 @@ def audit_ledger(
     at_ms: int | None = None,
     opener: Opener | None = None,
     samples: int = SAMPLES,
+    sink: Sink | None = None,
 ) -> AuditReport:
     """Audits a ledger; never raises for what it holds.
 
@@ -64,13 +65,14 @@ def audit_ledger(
         at_ms: the time of the balances, as for `verify_ledger`.
         opener: verifies blocks in another way than one by one in this process.
         samples: about how many points the curves of the accounts have.
+        sink: takes each usage record, once it is known what became of it.
     """
     findings = Findings(focus or Focus())
     scan = _Scan(source, findings)
     if scan.charter is None:
         empty = Report(findings=tuple(findings.kept), counts=findings.counts)
         return AuditReport(source=source.name, ledger=empty)
-    audit = _Audit(source, scan, scan.charter, focus or Focus(), at_ms, samples)
+    audit = _Audit(source, scan, scan.charter, focus or Focus(), at_ms, samples, sink)
     audit.intake.check_founding(expected)
     audit.read(scan.index, opener)
     if scan.trailer is not None:
@@ -110,6 +112,7 @@ class _Audit:
         focus: Focus,
         at_ms: int | None,
         samples: int,
+        sink: Sink | None,
     ) -> None:
         findings = scan.findings
         self._source = source
@@ -133,7 +136,7 @@ class _Audit:
             Samples(hlc_ms(HlcTime(first)), hlc_ms(HlcTime(last)), rules, samples),
         )
         self._conduct = Conduct(self._course.state, rules, findings, replica.forked)
-        self._usage = UsageBook(self._course.state.registers, rules, findings)
+        self._usage = UsageBook(self._course.state.registers, rules, findings, sink)
         self._patterns = Patterns(self._course.state, rules, findings)
         self._story = None if focus.job is None else Story(focus.job)
 
