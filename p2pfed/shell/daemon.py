@@ -311,6 +311,7 @@ async def _main(parts: _Parts) -> None:
         parts.executor,
         guests=lambda: natives.alive,
         reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
+        resumed=lambda: _open_offers(brain, keeper, parts),
     )
     keeper = _make_keeper(parts, brain, notices, orders, lambda: follower)
     follower = Follower(brain, natives, config=lambda: keeper.config, finish=keeper.with_orders)
@@ -418,8 +419,13 @@ async def _watch_signals(stop: trio.Event, reloader: Reloader) -> None:
 
 
 async def _open_offers(brain: Brain, keeper: Doorkeeper, parts: _Parts) -> None:
-    """Opens the offers that the configuration names, unless one of that name is open already."""
+    """Opens the offers that the configuration names, unless one of that name is open already.
+
+    Called at the start and whenever guests are wanted again; while they are not, nothing opens.
+    """
     await brain.ready.wait()
+    if not brain.node.control.open:
+        return
     open_names = {offer["name"] for offer in keeper.offers(own=True) if offer["open"]}
     for template in parts.config.offers:
         if not template.open or template.name in open_names:

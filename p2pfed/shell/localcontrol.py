@@ -34,6 +34,7 @@ class LocalControl:
         guests: how many native jobs of guests are not known to be over.
         reload: reads `centre.toml` again, by order of the account that it is given; returns the
             keys that only a restart applies.
+        resumed: opens the offers that shall be open, when guests are wanted again.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalControl:
         *,
         guests: Callable[[], int],
         reload: Callable[[str], Awaitable[list[str]]],
+        resumed: Callable[[], Awaitable[None]],
     ) -> None:
         self._brain = brain
         self._node = brain.node
@@ -51,6 +53,7 @@ class LocalControl:
         self._executor = executor
         self._guests = guests
         self._reload = reload
+        self._resumed = resumed
 
     def state(self) -> ControlView:
         """The orders in force."""
@@ -71,6 +74,8 @@ class LocalControl:
     async def set_mode(self, mode: Mode, *, who: str, reason: str) -> ControlView:
         """Opens, pauses, drains or withdraws."""
         await self._brain.ask(lambda n: SetMode(request=n, mode=mode, who=who, reason=reason))
+        if mode is Mode.OPEN and self._node.recovery.ready:
+            await self._resumed()
         return self.state()
 
     async def block(
