@@ -66,7 +66,7 @@ class ClaimEntry:
         state: what the claim is, by both sides.
         settlement: the home's first word on the usage.
         dispute: the home's objection, which may follow a receipt.
-        settles: (centre, time, core_s, gpu_s) of every offer to settle, as they were folded.
+        settles: (centre, time, core_s, gpu_s) of every offer to settle, ascending.
         early: what centres said of the claim before it was known.
     """
 

@@ -99,6 +99,7 @@ class Governance:
         self.leaves: dict[FeedKey, tuple[Position, HlcTime]] = {}
         self.convicted: dict[FeedKey, HlcTime] = {}
         self.disputes: dict[ClaimId, Disputed] = {}
+        self.said: dict[Position, list[tuple[HlcTime, Record]]] = {}
         self._seen: dict[Position, dict[CentreName, HlcTime]] = {}
         self._watched: dict[FeedKey, list[Position]] = {}
         self._chain: tuple[Version, ...] | None = None
@@ -117,6 +118,7 @@ class Governance:
             setattr(twin, name, copy(getattr(self, name)))
         twin.votes = {key: dict(ballots) for key, ballots in self.votes.items()}
         twin._ambiguous = set(self._ambiguous)
+        twin.said = {key: [*said] for key, said in self.said.items()}
         twin._seen = {key: dict(seen) for key, seen in self._seen.items()}
         twin._watched = {feed: [*watched] for feed, watched in self._watched.items()}
         return twin
@@ -130,7 +132,26 @@ class Governance:
             The record's position, or a text that says why the record is inert.
         """
         self._chain = None
+        said = self.said.setdefault(position, [])
+        if (time, record) not in said:
+            said.append((time, record))
         return self.folders[type(record)](position, time, record)
+
+    def seen(self) -> list[tuple[Position, CentreName, HlcTime]]:
+        """When other centres first acked what needs a witness, ascending."""
+        return sorted((at, c, time) for at, seen in self._seen.items() for c, time in seen.items())
+
+    def restore(
+        self,
+        said: Iterable[tuple[Position, HlcTime, Record]],
+        seen: Iterable[tuple[Position, CentreName, HlcTime]],
+    ) -> None:
+        """Takes back what `said` (by position) and `seen` held; nothing was folded yet."""
+        for position, time, record in said:
+            self.fold(position, time, record)
+        for position, centre, time in seen:
+            self._seen[position][centre] = time
+        self._chain = None
 
     def _fold_propose(self, position: Position, time: HlcTime, record: Propose) -> Position | str:
         try:

@@ -97,6 +97,22 @@ def on_branch(position: Position, block_id: BlockId) -> Position:
     return position._replace(epoch=mark * _BRANCH + position.epoch)
 
 
+class Place(NamedTuple):
+    """Where a stored block stands.
+
+    Attributes:
+        admission: its number in the order in which its holder admitted it.
+        side: whether it stands beside its feed, on a branch that came second.
+    """
+
+    admission: int
+    feed: FeedKey
+    seq_num: int
+    block_id: BlockId
+    time: int
+    side: bool
+
+
 JobId = NewType("JobId", Position)
 OfferId = NewType("OfferId", Position)
 ClaimId = NewType("ClaimId", Position)

@@ -18,7 +18,7 @@ they come in, and `Shares` reads one feed in its own order.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import groupby
@@ -109,11 +109,17 @@ class Witnesses:
             posts.overdue[index],
         )
 
-    def restore(self, jobs: Iterable[tuple[JobId, Witness]]) -> None:
-        """Takes back what `witness` told of jobs, which ascend; nothing else was posted yet."""
+    def restore(
+        self, jobs: Iterable[tuple[JobId, Witness]], heartbeat_at: Callable[[int], int]
+    ) -> None:
+        """Takes back what `witness` told of jobs, which ascend; nothing else was posted yet.
+
+        `heartbeat_at` tells the `heartbeat_ms` of the time that a block was posted at.
+        """
         for (feed, seq_num), group in groupby(jobs, key=_block_of):
             found = list(group)
             witness = found[0][1]
+            self.heartbeat_ms = heartbeat_at(witness.posted_ms)
             self.post(feed, seq_num, witness.posted_ms, tuple(job_id for job_id, _ in found))
             posts = self._posts[feed]
             posts.overdue[-1] = witness.overdue

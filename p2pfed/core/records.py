@@ -431,6 +431,11 @@ class Inert:
     detail: str
 
 
+CLAIM_RECORDS: Final = frozenset(
+    {Claim, Release, Accept, Close, Handover, Start, End, Receipt, Dispute, Settle, Lost}
+)
+"""Records that touch a claim."""
+
 RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     1: Contact,
     2: Offer,

@@ -290,6 +290,8 @@ class Registers(Tables):
             entry.host_side = entry.early.get(record.offer_id.centre, SILENT)
             entry.state = JOINT[entry.phase, entry.host_side.phase]
             entry.early = None
+        parties = entry.home, entry.claim.offer_id.centre
+        entry.settles = tuple(said for said in entry.settles if said[0] in parties)
         job.claims = (*job.claims, entry.claim_id)
         self.claims_by_offer.setdefault(OfferId(record.offer_id), []).append(entry.claim_id)
         return position
@@ -333,7 +335,7 @@ class Registers(Tables):
             if entry.dispute is not None:
                 return f"claim {record.claim_id} is disputed already"
             entry.dispute, entry.disputed = record, time
-            self._note_dispute(entry)
+            self.note_dispute(entry)
         elif entry.settlement is not None:
             return f"claim {record.claim_id} is settled already"
         if entry.settlement is None:
@@ -348,11 +350,13 @@ class Registers(Tables):
             self._early[entry.claim_id] = None
         if entry.claim is not None and author not in (entry.home, entry.claim.offer_id.centre):
             return f"{author} is no party to claim {record.claim_id}"
-        entry.settles = (*entry.settles, (author, time, record.core_s, record.gpu_s))
-        self._note_dispute(entry)
+        said = (author, time, record.core_s, record.gpu_s)
+        entry.settles = tuple(sorted({*entry.settles, said}))
+        self.note_dispute(entry)
         return record.claim_id
 
-    def _note_dispute(self, entry: ClaimEntry) -> None:
+    def note_dispute(self, entry: ClaimEntry) -> None:
+        """Tells those who decide what stands in the ledger of a dispute, if there is one."""
         if entry.claim is None or entry.dispute is None:
             return
         agreed = entry.agreement()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
-from typing import Final, cast
+from typing import cast
 
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Ack, Block
@@ -36,27 +36,18 @@ from p2pfed.core.posting import Shares, Witnesses, claimed_amount
 from p2pfed.core.queue import Queue, QueuedJob
 from p2pfed.core.records import (
     CHARGED_OUTCOMES,
-    Accept,
+    CLAIM_RECORDS,
     Cancel,
     Claim,
-    Close,
-    Dispute,
     Done,
-    End,
     ForkProof,
-    Handover,
     Hold,
     Inert,
     Job,
-    Lost,
     Offer,
     OfferClose,
     OfferUpdate,
-    Receipt,
     Record,
-    Release,
-    Settle,
-    Start,
     Unhold,
 )
 from p2pfed.core.registers import Registers, in_force
@@ -64,11 +55,6 @@ from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.seen import offer_state, running_of, shape_of
 from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
-
-_CLAIM_RECORDS: Final = frozenset(
-    {Claim, Release, Accept, Close, Handover, Start, End, Receipt, Dispute, Settle, Lost}
-)
-"""Records that touch a claim."""
 
 
 class State:
@@ -147,13 +133,13 @@ class State:
         inert = []
         jobs: list[JobId] = []
         folded = self.registers.fold_block(block)
-        if _CLAIM_RECORDS.issuperset(map(type, block.records)) and str not in map(type, folded):
+        if CLAIM_RECORDS.issuperset(map(type, block.records)) and str not in map(type, folded):
             self._touched_claims.update(dict.fromkeys(cast(list[ClaimId], folded)))
             return []
         for index, (record, touched) in enumerate(zip(block.records, folded, strict=True)):
             if isinstance(touched, str):
                 inert.append((block.position(index), touched))
-            elif type(record) in _CLAIM_RECORDS:
+            elif type(record) in CLAIM_RECORDS:
                 self._touched_claims[ClaimId(touched)] = None
             else:
                 self._touch(record, touched, block.feed, now_ms, jobs)
@@ -175,7 +161,7 @@ class State:
             touched = self.registers.fold(position, time, record)
             if isinstance(touched, str):
                 self.inert_count += 1
-            elif type(record) in _CLAIM_RECORDS:
+            elif type(record) in CLAIM_RECORDS:
                 self._touched_claims[ClaimId(touched)] = None
 
     def settle(self, cut_ms: int) -> None:
@@ -270,11 +256,18 @@ class State:
 
     def restore(self, cut_ms: int, books: Books) -> None:
         """Takes books back whose registers are restored already; this state was empty."""
+        for entry in self.registers.claims.values():
+            self.registers.note_dispute(entry)
+        self._turn_to(cut_ms)
         self._cut_ms = cut_ms
         self.heard.update(books.heard)
         self._offered_rest.update(books.rests)
         self._class_of.update(books.classes)
-        self._witnesses.restore(sorted(books.witnesses.items()))
+        self._witnesses.restore(
+            sorted(books.witnesses.items()),
+            lambda time_ms: self.governance.version_at(time_ms).rules.heartbeat_ms,
+        )
+        self._witnesses.heartbeat_ms = self._posting_version.rules.heartbeat_ms
         self._shares.restore(books.posted)
         self._accounts.restore(books.cells, books.usages)
         for offer_id in self.registers.offers:

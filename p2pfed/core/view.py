@@ -80,6 +80,19 @@ class View:
             self._watched, self._revoked = frozenset(feeds), dict(revoked)
             self._stale = True
 
+    def resume(self, state: State) -> None:
+        """Goes on from a state that was folded before, up to the cut that it was settled at.
+
+        Only while no feed is watched, and before any block was added.
+        """
+        self.state, self.cut_ms = state, state.cut_ms
+        self._refolding = _Refold(state, (), self._prove, {})
+
+    @property
+    def judged(self) -> bool:
+        """Whether what counts of some feeds is judged from all their blocks."""
+        return bool(self._watched) or self._stale
+
     def renew(self) -> None:
         """At the next cut the state is made anew: what it was made by has changed."""
         self._stale = True

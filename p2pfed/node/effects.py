@@ -51,6 +51,13 @@ class StoreBlocks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepSnapshot:
+    """Keep these bytes for the next start, in place of any before; losing them loses time only."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
     """Send these bytes to the peer."""
 
@@ -258,6 +265,7 @@ class Note:
 
 Effect = (
     StoreBlocks
+    | KeepSnapshot
     | Send
     | SendNamed
     | SendStored

@@ -33,6 +33,7 @@ from p2pfed.core.registers import Registers, in_force
 from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
+from p2pfed.core.statecodec import dump_state, load_state
 from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
 from p2pfed.core.view import View
@@ -40,6 +41,7 @@ from p2pfed.core.waiting import block_ref
 from p2pfed.errors import InputError
 from p2pfed.node.effects import StoreBlocks, StoredBlock
 from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.snapshots import Snapshot
 
 
 class Shelf(Protocol):
@@ -64,7 +66,11 @@ _NO_HEAD: Final = Head(-1, BlockId(b""))
 
 
 class Ledger:
-    """Replica, live registers and view of one centre, and its own feed."""
+    """Replica, live registers and view of one centre, and its own feed.
+
+    Attributes:
+        unsaved: blocks and records since the last snapshot: what a start would have to fold.
+    """
 
     def __init__(self, me: Identity, federation: Federation, shelf: Shelf) -> None:
         rules = federation.rules
@@ -85,6 +91,7 @@ class Ledger:
         self._live: Registers | None = None
         self._past: deque[Forgotten] = deque()
         self._replayed = 0
+        self.unsaved = 0
         self.proofs: dict[FeedKey, ForkProof] = {}
         self._replayed_sides: list[Block] = []
 
@@ -216,6 +223,44 @@ class Ledger:
             entry.claim is not None and entry.claim.offer_id.centre == me for entry in past.claims
         )
 
+    # Snapshots
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Begins with a state that was folded before; then come `recall` and `replay`.
+
+        Raises:
+            InputError: `state-form`: the snapshot does not hold a state; begin with a fresh ledger.
+        """
+        state = self._new_state()
+        load_state(snapshot.sections, state)
+        self.view.resume(state)
+        self._acked.update(snapshot.acked)
+        self._past.extend(snapshot.past)
+
+    def recall(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
+        """Takes a block back that the snapshot counts, in the order of storing."""
+        self.replica.restore(feed, seq_num, block_id, time)
+        self._latest = max(self._latest, time)
+
+    def snapshot(self) -> Snapshot | None:
+        """The state at the last round's cut; None where only a fold of all blocks can tell it."""
+        state = self.view.state
+        if self.view.judged or state.stale or self.replica.forked():
+            return None
+        frontier = {}
+        for feed, seq_num in state.registers.folded.items():
+            block_id = self.replica.block_id(feed, seq_num)
+            assert block_id is not None, "what is folded is admitted"
+            frontier[feed] = Head(seq_num, block_id)
+        self.unsaved = 0
+        return Snapshot(
+            federation=self.federation.id,
+            frontier=frontier,
+            acked=dict(self._acked),
+            sections=tuple(dump_state(state)),
+            past=tuple(self._past),
+        )
+
     def _take_all(self, admission: Admission) -> Admission:
         for block in admission.admitted:
             self._take(block)
@@ -228,6 +273,7 @@ class Ledger:
 
     def _note(self, block: Block) -> None:
         self.view.add(block)
+        self.unsaved += 1 + len(block.records)
         self._latest = max(self._latest, block.time)
         if block.feed == self.me.feed and not self.replica.is_side(block):
             self._acked.update(dict(block.header.acks))
@@ -314,6 +360,7 @@ class Ledger:
         self._latest = block.time
         self.replica.admit(block, hlc_ms(block.time))
         self.view.add(block)
+        self.unsaved += 1 + len(block.records)
         self.live.governance.witness(block)
         self.live.note_folded(block.feed, block.seq_num)
         self.fresh.append(stored(block))

@@ -28,7 +28,7 @@ from p2pfed.node.control import Control
 from p2pfed.node.council import Council
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.desk import Desk
-from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, Reply
+from p2pfed.node.effects import WARNING, AnswerTransfer, Effect, KeepSnapshot, Reply
 from p2pfed.node.events import (
     AnswerRequest,
     BlockCentre,
@@ -72,6 +72,7 @@ from p2pfed.node.ledger import Ledger, Shelf, stored
 from p2pfed.node.offers import OfferEvent, Offers
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
+from p2pfed.node.snapshots import SNAPSHOT_EVERY, encode_snapshot
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 from p2pfed.protocol.limits import PING_MS_MIN
@@ -115,6 +116,7 @@ class Node:
         self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
         self._rules = federation.rules
+        self.snapshot_every = SNAPSHOT_EVERY
         self._beat_ms = 0
         self._was_ready = False
         self.native_state: dict[ClaimId, str] = {}
@@ -320,6 +322,7 @@ class Node:
             awaited = self.ledger.replica.awaited()
             turn.effects += self.gossip.still_lacks(awaited, turn.now_ms)
             self.rounds.run(turn, claim=self.recovery.ready)
+            self._keep_snapshot(turn)
             self._live_by(self.ledger.rules)
             self._keep_company(turn)
         if self.recovery.ready:
@@ -344,6 +347,14 @@ class Node:
         self.trust.watch.set_clock_error(rules.clock_error_ms)
         self.gossip.ping_ms = max(PING_MS_MIN, rules.heartbeat_ms)
         self.ledger.replica.set_max_skew(rules.max_skew_ms)
+
+    def _keep_snapshot(self, turn: Turn) -> None:
+        """After a round, now and then: what a start would otherwise fold again."""
+        if self.ledger.unsaved < self.snapshot_every:
+            return
+        snapshot = self.ledger.snapshot()
+        if snapshot is not None:
+            turn.do(KeepSnapshot(data=encode_snapshot(snapshot)))
 
     def _user_event(self, event: SubmitJob | CancelJob | OfferEvent | Govern, turn: Turn) -> None:
         if not self.recovery.ready:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 import trio
@@ -37,6 +38,7 @@ from p2pfed.node.effects import (
     ForgetClaim,
     ForgetPayload,
     FreeSibling,
+    KeepSnapshot,
     NameHandover,
     Note,
     Reply,
@@ -55,6 +57,7 @@ from p2pfed.node.node import Node
 from p2pfed.node.recovery import ROWS, Memory
 from p2pfed.shell.links import Links
 from p2pfed.store.database import Database
+from p2pfed.store.files import write_durable
 from p2pfed.store.highwater import HighWater
 
 log = logging.getLogger("p2pfed.brain")
@@ -87,6 +90,7 @@ class Brain:
     Args:
         node: replayed, not yet started.
         database: the open store.
+        snapshot: the file that a snapshot is kept in.
         highwater: where own heads are marked.
         watcher: is told of every batch of effects after they were performed, for the live feed.
         tidy: called once, in a worker thread, when the node's ledger is complete and before
@@ -98,6 +102,7 @@ class Brain:
         node: Node,
         database: Database,
         highwater: HighWater,
+        snapshot: Path,
         watcher: Callable[[list[Event], list[Effect]], None],
         *,
         tidy: Callable[[], None],
@@ -109,6 +114,7 @@ class Brain:
         self.ready = trio.Event()
         self._database = database
         self._highwater = highwater
+        self._snapshot = snapshot
         self._watcher = watcher
         self._tidy = tidy
         self._links: Links | None = None
@@ -224,6 +230,8 @@ class Brain:
         for effect in effects:
             if isinstance(effect, StoreBlocks):
                 await self._store(effect)
+            elif isinstance(effect, KeepSnapshot):
+                await self._keep(effect)
             else:
                 self._perform_one(effect)
 
@@ -242,6 +250,12 @@ class Brain:
                     log.info("the disk takes writes again")
                 self.storage_error = None
                 return
+
+    async def _keep(self, effect: KeepSnapshot) -> None:
+        try:
+            await trio.to_thread.run_sync(write_durable, self._snapshot, effect.data)
+        except StorageError as error:
+            log.warning("no snapshot was kept, the next start takes longer: %s", error)
 
     def _write(self, effect: StoreBlocks, done: list[str]) -> None:
         """Runs in a worker thread; `done` names what need not be repeated after a failure."""
@@ -288,8 +302,8 @@ class Brain:
             case Note():
                 fields = "".join(f" {key}={value}" for key, value in effect.fields)
                 log.log(effect.level, "%s%s [%s]", effect.text, fields, effect.code)
-            case StoreBlocks():
-                raise AssertionError("performed by _store")
+            case StoreBlocks() | KeepSnapshot():
+                raise AssertionError("performed in their turn")
             case _:
                 assert_never(effect)
 

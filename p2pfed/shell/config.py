@@ -86,6 +86,11 @@ class CentreConfig:
         return self.state / "ledger.sqlite"
 
     @property
+    def snapshot(self) -> Path:
+        """The folded state that a start begins with."""
+        return self.state / "snapshot"
+
+    @property
     def lock(self) -> Path:
         """The file that a running daemon keeps locked."""
         return self.state / "lock"

@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -39,6 +40,7 @@ from p2pfed.node.effects import (
 from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.node import Node
 from p2pfed.node.recovery import Memory
+from p2pfed.node.starting import begin
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
@@ -133,10 +135,8 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     _check_member(config, key, charter)
     database = stack.enter_context(Database.open(config.ledger, federation=charter.federation_id))
     highwater = HighWater(config.highwater)
-    node = make_node(config, key, charter, database)
     stack.enter_context(rarely_collecting())
-    for row in database.blocks():
-        node.replay(row.data, side=row.side)
+    node = _begin(config, key, charter, database)
     keep_all()
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
@@ -154,6 +154,18 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
         target=target,
         executor=make_executor(config),
     )
+
+
+def _begin(config: CentreConfig, key: CentreKey, charter: Charter, database: Database) -> Node:
+    try:
+        snapshot: bytes | None = config.snapshot.read_bytes()
+    except OSError:
+        snapshot = None
+    make = partial(make_node, config, key, charter, database)
+    node, refusal = begin(make, database, snapshot)
+    if refusal is not None:
+        log.warning("the snapshot was not used, all blocks were folded: %s", refusal)
+    return node
 
 
 def _read_charter(path: Path) -> bytes:
@@ -299,6 +311,7 @@ async def _main(parts: _Parts) -> None:
         parts.node,
         parts.database,
         parts.highwater,
+        parts.config.snapshot,
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
         tidy=lambda: _sweep(parts),
     )

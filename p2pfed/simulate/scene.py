@@ -10,7 +10,7 @@ from random import Random
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pfed.core.ids import CentreName, ClaimId, FeedKey, Head, JobId, PublicKey
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId, Place, PublicKey
 from p2pfed.core.records import Job, Outcome
 from p2pfed.errors import P2pfedError
 from p2pfed.node.effects import StoredBlock
@@ -62,7 +62,29 @@ class Disk:
     natives: dict[str, Native] = field(default_factory=dict)
     payloads: set[ClaimId] = field(default_factory=set)
 
+    snapshot: bytes | None = None
+
     # What a node reads back.
+
+    def index(self) -> Iterable[Place]:
+        """Where each block stands, in the order in which they were stored."""
+        return [
+            Place(number, b.feed, b.seq_num, b.block_id, b.time, b.side)
+            for number, b in enumerate(self.blocks)
+        ]
+
+    def data(self, admission: int) -> bytes:
+        """The bytes of the block with this number."""
+        return self.blocks[admission].data
+
+    def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
+        """The id of the block at this place of the feed, None if there is none."""
+        found = (b for b in self.blocks if (b.feed, b.seq_num, b.side) == (feed, seq_num, False))
+        return next((b.block_id for b in found), None)
+
+    def has_branches(self) -> bool:
+        """Whether a block stands beside its feed."""
+        return any(block.side for block in self.blocks)
 
     def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
         """The block at this place of the feed, None if there is none."""

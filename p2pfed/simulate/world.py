@@ -37,6 +37,7 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetClaim,
     ForgetPayload,
+    KeepSnapshot,
     NameHandover,
     Note,
     Reply,
@@ -60,12 +61,15 @@ from p2pfed.node.events import (
 from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.node import Node
 from p2pfed.node.recovery import Memory
+from p2pfed.node.starting import begin
 from p2pfed.simulate.batch import Batch
 from p2pfed.simulate.checks import Checks
 from p2pfed.simulate.network import Network
 from p2pfed.simulate.scene import START_MS, Centre, Faults, Scene
 from p2pfed.simulate.transfers import Transfers
 
+SNAPSHOT_EVERY: Final = 60
+"""Blocks and records between two snapshots: so few that many starts begin with one."""
 _CREDIT_LINE: Final = 100_000
 
 
@@ -145,9 +149,12 @@ class World(Scene):
             address=f"{name}:1",
         )
         rng = Random(self.rng.getrandbits(64))
-        node = Node(me, self.federation, AdmissionPolicy(), rng, centre.disk)
-        for block in centre.disk.blocks:
-            node.replay(block.data, side=block.side)
+
+        def make_node() -> Node:
+            return Node(me, self.federation, AdmissionPolicy(), rng, centre.disk)
+
+        node, _ = begin(make_node, centre.disk, centre.disk.snapshot)
+        node.snapshot_every = SNAPSHOT_EVERY
         centre.node, centre.life, centre.wake_ms = node, centre.life + 1, -1
         centre.fetches.clear()
         memory, target = judge(node.ledger.head, centre.disk.mark)
@@ -200,6 +207,8 @@ class World(Scene):
 
     def _perform_one(self, centre: Centre, effect: Effect) -> None:
         match effect:
+            case KeepSnapshot():
+                centre.disk.snapshot = effect.data
             case StoreBlocks():
                 self._store(centre, effect)
             case Send() | SendStored() | SendNamed() | CloseLink() | Dial():

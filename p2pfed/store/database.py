@@ -31,17 +31,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head, Place
 from p2pfed.errors import P2pfedError, StateError, StorageError
-from p2pfed.store.files import disk_errors, disk_full, make_folder, sync_folder
+from p2pfed.store.files import disk_errors, make_folder, sync_folder
+from p2pfed.store.sqlite_errors import BUSY_MS, foreign, sqlite_errors
 
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x50324644
 """`P2FD`: what `file` and SQLite see in the header."""
 PAGE_BYTES: Final = 1 << 20
 """Block bytes that one step of a reader takes into memory (or one block, if that is larger)."""
-BUSY_MS: Final = 5_000
-"""How long to wait for another program that has the file open, such as a backup."""
 
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -129,7 +128,7 @@ class Database:
             sync_folder(path.parent)
         connections: list[sqlite3.Connection] = []
         try:
-            with _sqlite_errors(path):
+            with sqlite_errors(path):
                 writer = _connect(path)
                 connections.append(writer)
                 _prepare(writer, path, federation)
@@ -220,7 +219,7 @@ class Database:
             if self._failure is not None:
                 raise self._failure
             try:
-                with _sqlite_errors(self.path):
+                with sqlite_errors(self.path):
                     self._writer.execute("BEGIN IMMEDIATE")
                     yield
                     self._writer.execute("COMMIT")
@@ -264,6 +263,24 @@ class Database:
                 block_id = BlockId(row.block_id)
                 time = row.time & _U64
                 yield BlockRow(feed, row.seq_num, block_id, time, row.data, bool(row.side))
+
+    def index(self) -> Iterator[Place]:
+        """Where each block stands, in the order of their admission, without its bytes."""
+        names = {number: feed for feed, number in self._feeds.items()}
+        after = 0
+        while page := self._rows(_NEXT_INDEX, (after, _INDEX_ROWS)):
+            for after, number, seq_num, block_id, time, side in page:
+                feed, moment = names[number], time & _U64
+                yield Place(after, feed, seq_num, BlockId(block_id), moment, bool(side))
+
+    def data(self, admission: int) -> bytes:
+        """The received bytes of the block with this number in the order of admission.
+
+        Raises:
+            StorageError: as `blocks`.
+        """
+        row = next(self.blocks(after=admission - 1, up_to=admission))
+        return row.data
 
     def read_range(
         self, feed: FeedKey, from_seq: int, to_seq: int, block_id: BlockId | None = None
@@ -328,6 +345,10 @@ class Database:
         )
         return BlockId(rows[0][0]) if rows else None
 
+    def has_branches(self) -> bool:
+        """Whether a block is stored that stands beside its feed."""
+        return bool(self._rows("SELECT 1 FROM blocks WHERE side != 0 LIMIT 1", ()))
+
     def block_count(self) -> int:
         """How many blocks are stored."""
         return int(self._rows("SELECT coalesce(max(admission), 0) FROM blocks", ())[0][0])
@@ -354,14 +375,14 @@ class Database:
         return [(str(key), bytes(value)) for key, value in rows]
 
     def _rows(self, query: str, values: Sequence[int | str]) -> list[tuple[Any, ...]]:
-        with self._read_lock, _sqlite_errors(self.path):
+        with self._read_lock, sqlite_errors(self.path):
             return self._reader.execute(query, values).fetchall()
 
     def _page(self, query: str, values: Sequence[int | bytes]) -> list[_Row]:
         """The first rows of the answer, about PAGE_BYTES of them, at least one if there is one."""
         found: list[_Row] = []
         size = 0
-        with self._read_lock, _sqlite_errors(self.path):
+        with self._read_lock, sqlite_errors(self.path):
             cursor = self._reader.execute(query, values)
             try:
                 for values_of_row in cursor:
@@ -398,6 +419,10 @@ class _Row(NamedTuple):
 
 _SELECT: Final = "SELECT admission, feed, seq_num, block_id, time, crc, side, data FROM blocks"
 _NEXT_ADMITTED: Final = f"{_SELECT} WHERE admission > ? AND admission <= ? ORDER BY admission"
+_NEXT_INDEX: Final = """SELECT admission, feed, seq_num, block_id, time, side FROM blocks
+    WHERE admission > ? ORDER BY admission LIMIT ?"""
+_INDEX_ROWS: Final = 4096
+"""Rows of the index that are read at a time."""
 _NEXT_OF_FEED: Final = (
     f"{_SELECT} WHERE feed = ? AND side = 0 AND seq_num BETWEEN ? AND ? ORDER BY seq_num"
 )
@@ -433,7 +458,7 @@ def _prepare(writer: sqlite3.Connection, path: Path, federation: bytes) -> None:
     new = (application, version, tables) == (0, 0, 0)
     if not new:
         if application != APPLICATION_ID:
-            raise _foreign(path)
+            raise foreign(path)
         if version != SCHEMA_VERSION:
             raise StorageError(
                 "database-version",
@@ -468,67 +493,3 @@ def _prepare(writer: sqlite3.Connection, path: Path, federation: bytes) -> None:
             where=str(path),
             remedy="use the charter that the ledger was made with, or another state folder",
         )
-
-
-def _foreign(path: Path) -> StorageError:
-    return StorageError(
-        "database-foreign",
-        "this is not a p2pfed ledger",
-        where=str(path),
-        remedy="point the state folder elsewhere, or move the file away",
-    )
-
-
-@contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors into ours, by result code (sqlite.org/rescode.html)."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise StateError(
-            "block-stored",
-            f"a block stands at that position already ({error})",
-            where=str(path),
-        ) from error
-    except sqlite3.ProgrammingError as error:
-        raise StateError("database-closed", f"{error}", where=str(path)) from error
-    except sqlite3.Error as error:
-        raise _storage_error(error, path) from error
-
-
-def _storage_error(error: sqlite3.Error, path: Path) -> StorageError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    where = str(path)
-    if code & 0xFF == sqlite3.SQLITE_FULL:
-        return disk_full(path)
-    if code == sqlite3.SQLITE_IOERR_WRITE:
-        return StorageError(
-            "database-write",
-            "a write to the ledger was refused and undone",
-            where=where,
-            remedy="check quotas, file size limits and the disk",
-        )
-    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageError(
-            "database-busy",
-            f"another program kept the ledger locked for {BUSY_MS} ms",
-            where=where,
-            remedy="find it (for example with fuser) and stop it",
-        )
-    if code & 0xFF == sqlite3.SQLITE_NOTADB:
-        return _foreign(path)
-    if code & 0xFF == sqlite3.SQLITE_CORRUPT:
-        return StorageError(
-            "database-damaged",
-            f"the ledger file is damaged ({error})",
-            where=where,
-            remedy="check the disk; move the ledger away, keep the high-water file, and start: the"
-            " blocks come back from the peers",
-        )
-    name = getattr(error, "sqlite_errorname", "")
-    return StorageError(
-        "database-error",
-        f"SQLite refused: {error} {name}".rstrip(),
-        where=where,
-        remedy="check that the folder is writable and the disk is healthy",
-    )

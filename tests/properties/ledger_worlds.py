@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, FeedKey, Head, Position
+from p2pfed.core.proposals import encode_rules
 from p2pfed.core.records import (
     Accept,
+    Adopt,
     Cancel,
     Claim,
     Close,
@@ -23,10 +26,15 @@ from p2pfed.core.records import (
     OfferClose,
     OfferUpdate,
     Outcome,
+    ProposalKind,
+    Propose,
     Receipt,
     Record,
     Release,
+    Settle,
     Start,
+    Vote,
+    WithdrawProposal,
 )
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import hlc
@@ -54,7 +62,7 @@ class LedgerWorld:
         self._writers = {name: Writer(name) for name in NAMES}
         self._acked: dict[str, dict[FeedKey, Head]] = {name: {} for name in NAMES}
         self._ms = START_MS
-        self._ids: dict[str, list[Position]] = {"job": [], "offer": [], "claim": []}
+        self._ids: dict[str, list[Position]] = {"job": [], "offer": [], "claim": [], "propose": []}
         self.blocks: list[Block] = []
         for _ in range(count):
             self._write()
@@ -114,7 +122,30 @@ class LedgerWorld:
             return self._host_record(name)
         if roll < 17:
             return self._home_record(name)
-        return self._offer_record(name)
+        return self._offer_record(name) if roll < 19 else self._member_record(name)
+
+    def _member_record(self, name: str) -> Record:
+        """Decisions of members, of which few are in order, and offers to settle."""
+        dice = self._dice
+        proposal = self._id("propose")
+        match dice.randint(0, 5):
+            case 0:
+                later_ms = self._ms + 86_400_000
+                rules = encode_rules(replace(RULES, heartbeat_ms=dice.choice((2_000, 4_000))))
+                return Propose(kind=int(ProposalKind.RULES), deadline_ms=later_ms, rules=rules)
+            case 1:
+                return Vote(proposal_id=proposal, in_favour=dice.random() < 0.7)
+            case 2:
+                return WithdrawProposal(proposal_id=self._own("propose", name))
+            case 3:
+                round_number = (self._ms + 3_600_000) // RULES.round_ms
+                return Adopt(
+                    proposal_id=proposal,
+                    base_version=1,
+                    effective_round=round_number,
+                    votes=(proposal,),
+                )
+        return Settle(claim_id=self._hosted(name), core_s=dice.choice((100, 200)))
 
     def _job(self) -> Job:
         dice = self._dice
