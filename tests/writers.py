@@ -35,16 +35,17 @@ def keys_of(*names: str) -> VerifyKeys:
 class Writer:
     """A centre that appends blocks to its feed; a copy of it can fork the feed."""
 
-    def __init__(self, name: str, epoch: int = 0) -> None:
+    def __init__(self, name: str, epoch: int = 0, *, federation: FederationId = FEDERATION) -> None:
         self.name = CentreName(name)
         self.feed = FeedKey(self.name, epoch)
         self.head: Head | None = None
         self.time = hlc(START_MS)
         self._signer = private_key(name)
+        self._federation = federation
 
     def branch(self) -> Writer:
         """A second writer of the same feed, from here on."""
-        other = Writer(self.name, self.feed.epoch)
+        other = Writer(self.name, self.feed.epoch, federation=self._federation)
         other.head, other.time = self.head, self.time
         return other
 
@@ -58,7 +59,7 @@ class Writer:
         """The next block; by default one tick later than all it names."""
         later = max([self.time, *(block.time for block in acked)]) + 1
         block = seal_block(
-            federation=FEDERATION,
+            federation=self._federation,
             signer=self._signer,
             kid=key_id(public_key(self.name)),
             centre=self.name,

@@ -1,13 +1,26 @@
-"""Disputes about usage: raise one, see them, settle one."""
+"""Disputes about usage: raise one, see them, settle one, collect the evidence."""
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from p2pfed.cli.session import Session, daemon_options, json_option, pass_session, print_json
+from p2pfed.cli.session import (
+    Session,
+    daemon_options,
+    json_option,
+    pass_session,
+    print_json,
+    read_bytes,
+    refuse_existing,
+)
 from p2pfed.cli.tables import print_table, show_time
+from p2pfed.core.evidence import Evidence, bundle, read_evidence
+from p2pfed.core.ids import parse_position
+from p2pfed.store.files import write_durable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,3 +98,74 @@ def settle(session: Session, claim_id: str, core_s: int, gpu_s: int, *, as_json:
     with session.client() as client:
         found = client.settle(claim_id, core_s=core_s, gpu_s=gpu_s)
     print_json({"dispute": found}) if as_json else _print([found])
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the bundle here.")
+@click.option(
+    "--check", type=click.Path(path_type=Path), help="Verify this bundle; needs no daemon."
+)
+@json_option
+@daemon_options
+@pass_session
+def evidence(
+    session: Session, job_id: str, output: Path | None, check: Path | None, *, as_json: bool
+) -> None:
+    """Collect or verify all that was signed about JOB, with both sides' measures."""
+    if (output is None) == (check is None):
+        raise click.UsageError("give -o FILE to collect, or --check FILE to verify")
+    position = parse_position(job_id)
+    if output is not None:
+        refuse_existing(output)
+        with session.client() as client:
+            ledger = io.BytesIO(b"".join(client.ledger()))
+        data = b"".join(bundle(position, ledger))
+        write_durable(output, data, mode=0o644)
+    else:
+        assert check is not None
+        data = read_bytes(check, "the evidence")
+    found = read_evidence(io.BytesIO(data), position)
+    if as_json:
+        print_json(_evidence_json(found))
+    else:
+        _print_evidence(found)
+
+
+def _evidence_json(found: Evidence) -> dict[str, object]:
+    return {
+        "federation_id": found.federation,
+        "job_id": str(found.job_id),
+        "blocks": found.blocks,
+        "statements": [
+            {
+                "record": str(statement.position),
+                "by": statement.position.centre,
+                "time_ms": statement.time_ms,
+                "type": type(statement.record).__name__,
+                "says": statement.says(),
+            }
+            for statement in found.statements
+        ],
+    }
+
+
+def _print_evidence(found: Evidence) -> None:
+    click.echo(f"federation {found.federation}: {found.blocks} blocks, every signature is good")
+    print_table(
+        ("RECORD", "BY", "AT", "TYPE", "SAYS"),
+        (
+            (
+                statement.position,
+                statement.position.centre,
+                show_time(statement.time_ms),
+                type(statement.record).__name__,
+                ", ".join(f"{name} {value}" for name, value in statement.says().items()),
+            )
+            for statement in found.statements
+        ),
+        empty="",
+    )
+    print_table(
+        ("CLAIM", "BY", "MEASURE", "CORE-S>", "GPU-S>"), found.measures(), empty="no measures"
+    )

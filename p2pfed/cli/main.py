@@ -64,6 +64,7 @@ COMMANDS: Final = {
     "dispute": "p2pfed.cli.disputes",
     "disputes": "p2pfed.cli.disputes",
     "settle": "p2pfed.cli.disputes",
+    "evidence": "p2pfed.cli.disputes",
     "ledger": "p2pfed.cli.ledger",
     "audit": "p2pfed.cli.audit",
     "demo": "p2pfed.cli.demo",
