@@ -21,6 +21,7 @@ from p2pfed.core.records import (
     Job,
     Leave,
     Lost,
+    NewEpoch,
     Offer,
     OfferClose,
     OfferUpdate,
@@ -30,6 +31,7 @@ from p2pfed.core.records import (
     Receipt,
     Record,
     Release,
+    RotateKey,
     Settle,
     Start,
     Unhold,
@@ -142,6 +144,10 @@ EXAMPLES: tuple[Record, ...] = (
     ),
     Leave(reason="the machine is switched off"),
     Settle(claim_id=CLAIM_ID, core_s=2_000, gpu_s=8),
+    RotateKey(
+        public_key=public_key("alpha-new"), signature=private_key("alpha-new").sign(b"its feed")
+    ),
+    NewEpoch(reason="the disk was lost while beta was down"),
     Done(job_id=JOB_ID),
     Hold(job_id=JOB_ID),
     Unhold(job_id=JOB_ID),

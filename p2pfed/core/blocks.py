@@ -71,6 +71,7 @@ class BlockHeader:
         acks: heads of other feeds that changed since the author's last block, by feed.
         block_id: SHA-256 of the signed bytes.
         cose: the whole signed message as it was received, which proves a fork.
+        kid: id of the key that signed it.
     """
 
     centre: CentreName
@@ -82,6 +83,7 @@ class BlockHeader:
     records_digest: bytes
     block_id: BlockId
     cose: bytes
+    kid: bytes
 
     @property
     def feed(self) -> FeedKey:
@@ -191,7 +193,9 @@ def seal_block(
     try:
         split_block(data)
         sealed = Block(
-            header=_parse_header(header, message), records=_parse_records(record_bytes), data=data
+            header=_parse_header(header, message, kid),
+            records=_parse_records(record_bytes),
+            data=data,
         )
     except InputError as error:
         raise StateError("block-seal", f"this block would be refused: {error.what}") from error
@@ -227,9 +231,9 @@ def decode_stored(data: bytes) -> Block:
         InputError: as `decode_block`, but for what is not checked.
     """
     message, record_bytes = split_block(data)
-    _, payload, _ = cose.cut(message)
+    kid, payload, _ = cose.cut(message)
     records = _parse_columns(record_bytes, trusted=True) or _parse_one_by_one(record_bytes)
-    return Block(header=_parse_header(payload, message), records=records, data=data)
+    return Block(header=_parse_header(payload, message, kid), records=records, data=data)
 
 
 def decode_header(message: bytes, federation: FederationId, keys: VerifyKeys) -> BlockHeader:
@@ -246,8 +250,8 @@ def decode_header(message: bytes, federation: FederationId, keys: VerifyKeys) ->
         _refuse("block-key-unknown", f"no centre of the federation has the key {kid.hex()}")
     if not keys.verify(kid, signature, cose.to_be_signed(federation, kid, payload)):
         _refuse("block-signature", f"the signature is not by {owner} in this federation")
-    header = _parse_header(payload, message)
-    if header.centre != owner:
+    header = _parse_header(payload, message, kid)
+    if not keys.owns(kid, header.centre):
         _refuse("block-centre", f"a block of {header.centre} is signed with the key of {owner}")
     return header
 
@@ -315,8 +319,8 @@ def peek_header(data: bytes) -> BlockHeader:
         InputError: as `split_block`, or as `decode_header`, except what is about keys.
     """
     message, _ = split_block(data)
-    _, payload, _ = cose.cut(message)
-    return _parse_header(payload, message)
+    kid, payload, _ = cose.cut(message)
+    return _parse_header(payload, message, kid)
 
 
 def _refuse(code: str, what: str) -> NoReturn:
@@ -326,19 +330,19 @@ def _refuse(code: str, what: str) -> NoReturn:
 # Header and records
 
 
-def _parse_header(payload: bytes, message: bytes) -> BlockHeader:
+def _parse_header(payload: bytes, message: bytes, kid: bytes) -> BlockHeader:
     item = decode_unchecked(payload, where="block header")
     if type(item) is dict and tuple(item) == _KEYS and encodes_to(item, payload):
         with suppress(InputError):
             # Every value is checked there, so only the types of the keys are left.
             if set(map(type, item)) == {int}:
-                return _read_header(item, payload, message)
+                return _read_header(item, payload, message, kid)
     # Something is wrong: the codec has the first word on what.
     item = decode(payload, limit=HEADER_BYTES_MAX, where="block header")
-    return _read_header(item, payload, message)
+    return _read_header(item, payload, message, kid)
 
 
-def _read_header(item: CborItem, payload: bytes, message: bytes) -> BlockHeader:
+def _read_header(item: CborItem, payload: bytes, message: bytes, kid: bytes) -> BlockHeader:
     version = item.get(0) if type(item) is dict else None
     if type(item) is not dict or type(version) is not int or version != FORMAT_VERSION:
         _refuse("block-version", f"the block's format version is not {FORMAT_VERSION}")
@@ -375,6 +379,7 @@ def _read_header(item: CborItem, payload: bytes, message: bytes) -> BlockHeader:
         records_digest=digest,
         block_id=BlockId(hashlib.sha256(payload).digest()),
         cose=message,
+        kid=kid,
     )
 
 

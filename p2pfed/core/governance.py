@@ -24,7 +24,8 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from p2pfed.core.blocks import Block
@@ -47,6 +48,8 @@ from p2pfed.errors import InputError
 
 GOVERNANCE_RECORDS = (Propose, Vote, WithdrawProposal, Adopt, Leave)
 UNWITNESSED = "no other member acked it before it would have taken effect"
+LONE_MEMBERS_MAX = 2
+"""In a federation of at most this many a member may begin a new epoch without a vote."""
 LATEST_FACTOR = 4
 """An Adopt may take effect at most this many times the usual notice after its own round."""
 
@@ -98,11 +101,13 @@ class Governance:
         self.adopts: dict[Position, _Adoption] = {}
         self.leaves: dict[FeedKey, tuple[Position, HlcTime]] = {}
         self.convicted: dict[FeedKey, HlcTime] = {}
+        self.declared: dict[FeedKey, HlcTime] = {}
         self.disputes: dict[ClaimId, Disputed] = {}
         self.said: dict[Position, list[tuple[HlcTime, Record]]] = {}
         self._seen: dict[Position, dict[CentreName, HlcTime]] = {}
         self._watched: dict[FeedKey, list[Position]] = {}
         self._chain: tuple[Version, ...] | None = None
+        self._forces: dict[FeedKey, int] | None = None
         self.folders: dict[type[Record], Callable[..., Position | str]] = {
             Propose: self._fold_propose,
             Vote: self._fold_vote,
@@ -114,7 +119,15 @@ class Governance:
     def fork(self) -> Governance:
         """Second registers with the same contents, for a fold that goes its own way from here."""
         twin = Governance(self._founding.members.values(), self._founding.rules)
-        for name in ("proposals", "withdrawn", "adopts", "leaves", "convicted", "disputes"):
+        for name in (
+            "proposals",
+            "withdrawn",
+            "adopts",
+            "leaves",
+            "convicted",
+            "declared",
+            "disputes",
+        ):
             setattr(twin, name, copy(getattr(self, name)))
         twin.votes = {key: dict(ballots) for key, ballots in self.votes.items()}
         twin._ambiguous = set(self._ambiguous)
@@ -122,6 +135,11 @@ class Governance:
         twin._seen = {key: dict(seen) for key, seen in self._seen.items()}
         twin._watched = {feed: [*watched] for feed, watched in self._watched.items()}
         return twin
+
+    def _forget(self) -> None:
+        """What followed from the registers has to be found anew."""
+        self._chain = None
+        self._forces = None
 
     # Folding
 
@@ -131,7 +149,7 @@ class Governance:
         Returns:
             The record's position, or a text that says why the record is inert.
         """
-        self._chain = None
+        self._forget()
         said = self.said.setdefault(position, [])
         if (time, record) not in said:
             said.append((time, record))
@@ -151,7 +169,7 @@ class Governance:
             self.fold(position, time, record)
         for position, centre, time in seen:
             self._seen[position][centre] = time
-        self._chain = None
+        self._forget()
 
     def _fold_propose(self, position: Position, time: HlcTime, record: Propose) -> Position | str:
         try:
@@ -224,20 +242,25 @@ class Governance:
         if centre in seen and seen[centre] <= time:
             return False
         seen[centre] = time
-        self._chain = None
+        self._forget()
         return True
 
     def convict(self, feed: FeedKey, time: HlcTime) -> None:
         """A proof that the feed was forked stands in a block of that time."""
         if time < self.convicted.get(feed, HlcTime(1 << 64)):
             self.convicted[feed] = time
-            self._chain = None
+            self._forget()
+
+    def declare(self, feed: FeedKey, time: HlcTime) -> None:
+        """The author of the feed, which begins in a block of that time, began it without a vote."""
+        self.declared[feed] = time
+        self._forget()
 
     def dispute(self, claim_id: ClaimId, disputed: Disputed) -> None:
         """What stands in the ledger of a dispute, in place of what stood before."""
         if self.disputes.get(claim_id) != disputed:
             self.disputes[claim_id] = disputed
-            self._chain = None
+            self._forget()
 
     # The chain
 
@@ -281,12 +304,62 @@ class Governance:
         return chain[bisect_right(chain, round_number, key=lambda v: v.start_round) - 1]
 
     def present(self, version: Version, time: HlcTime) -> dict[CentreName, Member]:
-        """The members of a version that had not left before `time`."""
+        """The members of a version that had not left before `time`.
+
+        Of at most two, none can outvote the other's absence: there a new epoch that a member
+        declared before `time` is its own.
+        """
+        members = dict(version.members)
+        if len(members) <= LONE_MEMBERS_MAX:
+            for feed, declared in sorted(self.declared.items()):
+                member = members.get(feed.centre)
+                if member is not None and declared < time and feed.epoch > member.epoch:
+                    members[feed.centre] = replace(member, epoch=feed.epoch)
         return {
             name: member
-            for name, member in version.members.items()
+            for name, member in members.items()
             if member.feed not in self.leaves or self.leaves[member.feed][1] >= time
         }
+
+    def forces(self) -> dict[FeedKey, int]:
+        """From which time in ms on what a feed says counts, for each feed that ever does."""
+        if self._forces is None:
+            found: dict[FeedKey, int] = {}
+            for version in self.versions():
+                for member in version.members.values():
+                    found.setdefault(member.feed, version.start_ms)
+            for feed, declared in self.declared.items():
+                version = self.version_at(hlc_ms(declared))
+                if feed in {m.feed for m in self.present(version, HlcTime(declared + 1)).values()}:
+                    found[feed] = min(hlc_ms(declared), found.get(feed, hlc_ms(declared)))
+            self._forces = found
+        return self._forces
+
+    def suspended(self, forked: Iterable[FeedKey], cut_ms: int | None = None) -> set[CentreName]:
+        """The centres of those of the feeds that are no old ones, at a cut or by all known."""
+        if cut_ms is None:
+            members = self.present(self.versions()[-1], HlcTime(1 << 64))
+        else:
+            members = self.members_at(cut_ms)
+        epochs = {name: member.epoch for name, member in members.items()}
+        return {feed.centre for feed in forked if feed.epoch >= epochs.get(feed.centre, 0)}
+
+    def revoked(self) -> dict[FeedKey, frozenset[Position]]:
+        """The feeds whose author was given another key for a later one, and the Adopts that did."""
+        found: dict[FeedKey, set[Position]] = {}
+        chain = self.versions()
+        for before, version in pairwise(chain):
+            for name, member in version.members.items():
+                old = before.known.get(name)
+                other = old is not None and old.public_key != member.public_key
+                if old is not None and other and version.adopt is not None:
+                    found.setdefault(old.feed, set()).add(version.adopt)
+        return {feed: frozenset(adopts) for feed, adopts in sorted(found.items())}
+
+    def in_force(self, feed: FeedKey, time: HlcTime) -> bool:
+        """Whether a block of that feed and time counts."""
+        since_ms = self.forces().get(feed)
+        return since_ms is not None and since_ms <= hlc_ms(time)
 
     def members_at(self, cut_ms: int) -> dict[CentreName, Member]:
         """The members at a cut: those who have left in a block up to it are none any more."""

@@ -89,7 +89,8 @@ class VerifyKeys:
     """The keys that count in a federation, by key id; never changes after it is made.
 
     A centre may have several keys (after a rotation, old blocks are still verified with the old
-    one); a key belongs to one centre.
+    one). A charter's key belongs to one centre; keys that come later may be shared by centres that
+    want it so, since which of them came first would depend on who looks.
     """
 
     __slots__ = ("_keys", "_owners")
@@ -100,40 +101,50 @@ class VerifyKeys:
         Raises:
             InputError: `key-shared`: two centres have one key (or keys with one id).
         """
-        self._owners: dict[bytes, tuple[CentreName, PublicKey]] = {}
+        self._owners: dict[bytes, tuple[tuple[CentreName, ...], PublicKey]] = {}
         self._keys: dict[bytes, Ed25519PublicKey] = {}
         for centre, public_key in entries:
             kid = key_id(public_key)
-            if self._owners.setdefault(kid, (centre, public_key)) != (centre, public_key):
+            if self._owners.get(kid, ((centre,), public_key)) != ((centre,), public_key):
                 raise InputError(
                     "key-shared",
-                    f"{centre} has the same key as {self._owners[kid][0]}",
+                    f"{centre} has the same key as {self._owners[kid][0][0]}",
                     remedy="each centre needs a key of its own",
                 )
+            self._add(kid, centre, public_key)
+
+    def _add(self, kid: bytes, centre: CentreName, public_key: PublicKey) -> None:
+        owners, known = self._owners.get(kid, ((), public_key))
+        if known == public_key:
+            self._owners[kid] = tuple(sorted({*owners, centre})), public_key
             self._keys[kid] = Ed25519PublicKey.from_public_bytes(public_key)
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return sum(len(owners) for owners, _ in self._owners.values())
 
     def __contains__(self, kid: object) -> bool:
         return kid in self._owners
 
     def __iter__(self) -> Iterator[tuple[CentreName, PublicKey]]:
         """The (centre, key) pairs, ascending."""
-        return iter(sorted(self._owners.values()))
+        found = ((centre, key) for owners, key in self._owners.values() for centre in owners)
+        return iter(sorted(found))
 
     def with_key(self, centre: CentreName, public_key: PublicKey) -> VerifyKeys:
-        """These keys and one more.
-
-        Raises:
-            InputError: `key-shared`.
-        """
-        return VerifyKeys([*self, (centre, public_key)])
+        """These keys and one more."""
+        more = VerifyKeys(())
+        more._owners, more._keys = dict(self._owners), dict(self._keys)
+        more._add(key_id(public_key), centre, public_key)
+        return more
 
     def owner(self, kid: bytes) -> CentreName | None:
-        """The centre whose key has this id, None if no key has."""
+        """The centre whose key has this id (the first by name), None if no key has."""
         found = self._owners.get(kid)
-        return None if found is None else found[0]
+        return None if found is None else found[0][0]
+
+    def owns(self, kid: bytes, centre: CentreName) -> bool:
+        """Whether the key with this id is one of the centre's."""
+        return kid in self._owners and centre in self._owners[kid][0]
 
     def public_key(self, kid: bytes) -> PublicKey | None:
         """The key with this id, None if there is none."""

@@ -43,6 +43,10 @@ BLOCKS_PER_FRAME_BYTES: Final = 1 << 20
 PENDING_BLOCKS_MAX: Final = 4096
 """Blocks that wait for a predecessor, an ack or their time."""
 PENDING_BYTES_MAX: Final = 64 << 20
+UNSURE_BLOCKS_MAX: Final = 256
+"""Blocks that wait because their key may come with what they name."""
+UNSURE_BYTES_MAX: Final = 16 << 20
+"""The same in bytes."""
 
 # Payloads and results: local to a transfer.
 PAYLOAD_BYTES_MAX: Final = 1 << 30

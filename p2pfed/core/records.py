@@ -368,6 +368,27 @@ class Leave:
 
 
 @_record
+class RotateKey:
+    """The author signs with this key from its next block on; `signature` is by the new key.
+
+    The block itself is signed with the old one, so both agree.
+    """
+
+    public_key: bytes = wire(1, PUBLIC_KEY)
+    signature: bytes = wire(2, SIGNATURE)
+
+
+@_record
+class NewEpoch:
+    """The author, one of at most two members, begins a new epoch without a vote.
+
+    It stands first in the first block of that epoch, and only there.
+    """
+
+    reason: str = wire(1, LINE, default="")
+
+
+@_record
 class Settle:
     """The author, home or host of a disputed claim, would settle it at these amounts."""
 
@@ -416,7 +437,9 @@ Record = (
     | WithdrawProposal
     | Adopt
     | Leave
+    | RotateKey
     | Settle
+    | NewEpoch
     | Hold
     | Unhold
     | Done
@@ -459,7 +482,9 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     20: WithdrawProposal,
     21: Adopt,
     22: Leave,
+    23: RotateKey,
     24: Settle,
+    25: NewEpoch,
     28: Hold,
     29: Unhold,
     30: Done,

@@ -51,6 +51,7 @@ from p2pfed.core.records import (
     Inert,
     Job,
     Lost,
+    NewEpoch,
     Offer,
     OfferClose,
     OfferUpdate,
@@ -58,6 +59,7 @@ from p2pfed.core.records import (
     Receipt,
     Record,
     Release,
+    RotateKey,
     Settle,
     Start,
     Unhold,
@@ -66,15 +68,6 @@ from p2pfed.core.rules import Rules
 from p2pfed.core.tables import Tables
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.errors import InputError
-
-
-def in_force(feed: FeedKey) -> bool:
-    """Whether what the feed says counts.
-
-    Epoch 0 begins with the charter, a later one only by a vote. Until there are votes, whoever
-    writes in another epoch says nothing: two feeds of one author would have no common order.
-    """
-    return feed.epoch == 0
 
 
 class Verdict(NamedTuple):
@@ -139,6 +132,8 @@ class Registers(Tables):
             End: self._fold_host_move,
             ForkProof: self._fold_proof,
             Settle: self._fold_settle,
+            RotateKey: self._fold_rotation,
+            NewEpoch: self._fold_new_epoch,
             **dict.fromkeys(GOVERNANCE_RECORDS, self.governance.fold),
             Done: self._fold_done,
         }
@@ -151,7 +146,15 @@ class Registers(Tables):
     @property
     def suspended(self) -> set[CentreName]:
         """The centres whose feed in force is proven to be forked."""
-        return {feed.centre for feed in self.convicted if in_force(feed)}
+        return self.governance.suspended(self.convicted)
+
+    def counts(self, block: Block) -> bool:
+        """Whether what the block says counts; one that begins a declared epoch is noted first."""
+        feed = block.feed
+        first = block.records[0] if block.records else None
+        if feed.epoch and not block.seq_num and isinstance(first, NewEpoch):
+            self.governance.declare(feed, block.time)
+        return self.governance.in_force(feed, block.time)
 
     def passed(self, position: Position) -> bool:
         """Whether nothing new can stand at this position; never of a feed that has branches."""
@@ -408,6 +411,20 @@ class Registers(Tables):
         except InputError as error:
             return f"{error.code}: {error.what}"
         self.governance.convict(feed, time)
+        return position
+
+    def _fold_rotation(
+        self, position: Position, time: HlcTime, record: RotateKey
+    ) -> Position | str:
+        """Nothing here goes by keys: `p2pfed.core.keyring` does."""
+        return position
+
+    def _fold_new_epoch(
+        self, position: Position, time: HlcTime, record: NewEpoch
+    ) -> Position | str:
+        """Takes effect with its block (`counts`); anywhere else it says nothing."""
+        if position.seq_num or position.record_index or not position.epoch:
+            return "a new epoch begins with the first record of its first block"
         return position
 
     # What follows from both sides

@@ -22,32 +22,41 @@ so nothing that nodes must agree on may depend on it.
 from __future__ import annotations
 
 import hashlib
-from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2pfed.core.blocks import Block, decode_block, fork_proof, peek_block_id, split_block
+from p2pfed.core.blocks import (
+    Block,
+    decode_block,
+    fork_proof,
+    peek_block_id,
+    peek_header,
+    split_block,
+)
 from p2pfed.core.branches import Verdict
+from p2pfed.core.chains import Chain
 from p2pfed.core.codec import encode
 from p2pfed.core.ids import BlockId, FederationId, FeedKey, Frontier, Head, ViewDigest
+from p2pfed.core.keyring import Keyring
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.records import ForkProof
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.core.waiting import (
     BlockRef,
     SeqRange,
+    Unsure,
     WaitingRoom,
     backlink_ref,
     block_ref,
     block_refs,
+    header_refs,
     merge_ranges,
 )
 from p2pfed.errors import InputError, StateError
 
-_ID_BYTES: Final = 32
 _RECENT_HEADERS: Final = 256
 """Signed headers of the newest blocks are kept: most forks come to light at once."""
 
@@ -103,31 +112,6 @@ class Admission:
     dropped: tuple[BlockId, ...] = ()
 
 
-class _Feed:
-    """Ids and times of one feed's blocks, by `seq_num` from 0."""
-
-    __slots__ = ("ids", "times")
-
-    def __init__(self) -> None:
-        self.ids = bytearray()
-        self.times = array("Q")
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def block_id(self, seq_num: int) -> BlockId:
-        at = seq_num * _ID_BYTES
-        return BlockId(bytes(self.ids[at : at + _ID_BYTES]))
-
-    def head(self) -> Head:
-        seq_num = len(self.times) - 1
-        return Head(seq_num, self.block_id(seq_num))
-
-    def append(self, block_id: BlockId, time: HlcTime) -> None:
-        self.ids += block_id
-        self.times.append(time)
-
-
 class _Outcome:
     """An `Admission` while it is being found."""
 
@@ -164,13 +148,15 @@ class Replica:
         "_federation",
         "_feeds",
         "_forked",
+        "_joined",
         "_keep_branches",
-        "_keys",
         "_max_skew_ms",
         "_recent",
         "_room",
         "_side",
         "_stored",
+        "_unsure",
+        "keyring",
     )
 
     def __init__(
@@ -181,23 +167,28 @@ class Replica:
         stored: Callable[[FeedKey, int], bytes | None] | None = None,
         *,
         keep_branches: bool = False,
+        joined: Callable[[Block], None] | None = None,
     ) -> None:
         """Starts empty.
 
         Args:
             federation: whose blocks these are.
-            keys: the members' keys, to verify what `receive` gets.
+            keys: the founders' keys; later ones come with the blocks.
             max_skew_ms: how far ahead of the local clock a block may be before it waits.
             stored: reads an admitted block back, to prove a fork against an old one.
+            joined: told of each block as it is admitted, before what waited for it is looked at.
+                What it says may bring keys (`learn`).
             keep_branches: admit side blocks although nothing that waits names them: for whoever
                 reads an export, where each block stands before those that name it.
         """
         self._keep_branches = keep_branches
         self._federation = federation
-        self._keys = keys
+        self._joined = joined
+        self._unsure = Unsure()
+        self.keyring = Keyring(federation, keys)
         self._max_skew_ms = max_skew_ms
         self._stored = stored
-        self._feeds: dict[FeedKey, _Feed] = {}
+        self._feeds: dict[FeedKey, Chain] = {}
         self._side: dict[BlockRef, HlcTime] = {}
         self._forked: dict[FeedKey, bool] = {}  # whether the proof was given
         self._room = WaitingRoom()
@@ -214,7 +205,27 @@ class Replica:
         block_id = peek_block_id(data)
         if block_id in self._recent or self._room.holds(block_id):
             return Admission(duplicate=True)
-        return self.admit(decode_block(data, self._federation, self._keys), now_ms)
+        keys = self.keyring.keys
+        try:
+            block = decode_block(data, self._federation, keys)
+        except InputError as error:
+            if error.code != "block-key-unknown":
+                raise
+            return self._wait_for_key(data, error)
+        return self.admit(block, now_ms)
+
+    def _wait_for_key(self, data: bytes, error: InputError) -> Admission:
+        """Keeps a block whose key may come with what it names; if all of that is here, raises."""
+        header = peek_header(data)
+        refs = header_refs(header)
+        unmet = [ref for ref in refs if not self.holds(ref)]
+        if not unmet:
+            raise error
+        dropped = self._unsure.add(header.block_id, data, refs)
+        missing = [ref for ref in unmet if not self._room.holds(ref.block_id)]
+        return Admission(
+            waits=True, lacks=self._ranges(unmet), unmet=tuple(missing), dropped=dropped
+        )
 
     def admit(self, block: Block, now_ms: int) -> Admission:
         """Admits the block, lets it wait, or proves that its author forked.
@@ -236,6 +247,7 @@ class Replica:
             outcome.refused.append(Refusal(block=block, error=error))
             unmet = []
         self._place_watchers(joined, now_ms, outcome)
+        self._place_unsure(now_ms, outcome)
         waits = self._room.holds(block.block_id)
         if not waits:
             return outcome.freeze()
@@ -249,19 +261,35 @@ class Replica:
         for block in self._room.take_due(now_ms):
             self._place(block, now_ms, outcome, joined)
         self._place_watchers(joined, now_ms, outcome)
+        self._place_unsure(now_ms, outcome)
         return outcome.freeze()
 
     def release_ms(self) -> int | None:
         """When the next block that is complete but from the future may be admitted."""
         return self._room.due_ms()
 
-    def restore(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
+    def restore_block(self, block: Block, *, side: bool = False) -> None:
         """Takes an admitted block back from one's own database, at start, in feed order.
+
+        `side` says that it was admitted beside its feed.
 
         Raises:
             StateError: `replica-restore`: it does not extend its feed.
         """
-        chain = self._feeds.setdefault(feed, _Feed())
+        if side:
+            self._side[block_ref(block)] = block.time
+            self._forked.setdefault(block.feed, False)
+        else:
+            self.restore(block.feed, block.seq_num, block.block_id, block.time)
+        self.keyring.joined(block, side=side)
+
+    def restore(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
+        """Takes the place of an admitted block back, without what it says of keys.
+
+        Raises:
+            StateError: `replica-restore`: it does not extend its feed.
+        """
+        chain = self._feeds.setdefault(feed, Chain())
         if seq_num != len(chain) or (seq_num and time <= chain.times[-1]):
             raise StateError(
                 "replica-restore",
@@ -274,14 +302,9 @@ class Replica:
         """Lets blocks wait from now on that are further ahead of the local clock than this."""
         self._max_skew_ms = max_skew_ms
 
-    def restore_side(self, ref: BlockRef, time: HlcTime) -> None:
-        """Takes an admitted side block back from one's own database, at start."""
-        self._side[ref] = time
-        self._forked.setdefault(ref.feed, False)
-
     def set_keys(self, keys: VerifyKeys) -> None:
-        """Verifies what comes from now on with these keys."""
-        self._keys = keys
+        """These are the founders' keys."""
+        self.keyring.found(keys)
 
     # What is held
 
@@ -377,8 +400,10 @@ class Replica:
             outcome.dropped += self._room.add(block, watched=unmet[0])
         elif due_ms > now_ms:
             outcome.dropped += self._room.add(block, due_ms=due_ms)
-        elif self._join(block, outcome):
-            joined.append(ref)
+        else:
+            self.keyring.check(block)
+            if self._join(block, outcome):
+                joined.append(ref)
         return unmet
 
     def _place_watchers(self, joined: list[BlockRef], now_ms: int, outcome: _Outcome) -> None:
@@ -389,6 +414,22 @@ class Replica:
                     self._place(block, now_ms, outcome, joined)
                 except InputError as error:
                     outcome.refused.append(Refusal(block=block, error=error))
+
+    def _place_unsure(self, now_ms: int, outcome: _Outcome) -> None:
+        """Places the blocks whose key was not known when they came, and whose past is here now."""
+        while self._unsure and outcome.admitted:
+            ready = self._unsure.take(self.holds)
+            if not ready:
+                break
+            for block_id, data in ready:
+                joined: list[BlockRef] = []
+                try:
+                    block = decode_block(data, self._federation, self.keyring.keys)
+                    self._place(block, now_ms, outcome, joined)
+                except InputError:
+                    # Whoever sends it again is told why.
+                    outcome.dropped.append(block_id)
+                self._place_watchers(joined, now_ms, outcome)
 
     def _contradicts(self, block: Block, outcome: _Outcome) -> bool:
         """Whether the block can't extend the branch that we hold; a rival is a proven fork."""
@@ -430,9 +471,9 @@ class Replica:
         length = len(chain) if chain else 0
         backlink = block.header.backlink
         if ref.seq_num == length and (chain is None or chain.head().block_id == backlink):
-            chain = self._feeds.setdefault(ref.feed, _Feed())
+            chain = self._feeds.setdefault(ref.feed, Chain())
             chain.append(ref.block_id, block.time)
-            outcome.admitted.append(block)
+            self._admitted(block, outcome, side=False)
             self._recent[ref.block_id] = block.header.cose
             if len(self._recent) > _RECENT_HEADERS:
                 self._recent.popitem(last=False)
@@ -444,9 +485,15 @@ class Replica:
             return True
         if self._wanted_beside(ref):
             self._side[ref] = block.time
-            outcome.admitted.append(block)
+            self._admitted(block, outcome, side=True)
             return True
         return False
+
+    def _admitted(self, block: Block, outcome: _Outcome, *, side: bool) -> None:
+        outcome.admitted.append(block)
+        self.keyring.joined(block, side=side)
+        if self._joined is not None:
+            self._joined(block)
 
     def _drop_followers(self, ref: BlockRef) -> None:
         """Drops the blocks that wait on a branch nobody named: nothing will ever release them."""

@@ -50,7 +50,7 @@ from p2pfed.core.records import (
     Record,
     Unhold,
 )
-from p2pfed.core.registers import Registers, in_force
+from p2pfed.core.registers import Registers
 from p2pfed.core.rules import ResourceClass, Rules, WorkClass
 from p2pfed.core.seen import offer_state, running_of, shape_of
 from p2pfed.core.tables import Forgotten
@@ -118,7 +118,7 @@ class State:
         Returns:
             The positions of inert records, and why each counts for nothing.
         """
-        if not in_force(block.feed):
+        if not self.registers.counts(block):
             epoch = block.feed.epoch
             inert = [(position, f"epoch {epoch} is not in force") for position in block.positions()]
             self.inert_count += len(inert)
@@ -151,11 +151,7 @@ class State:
     def fold_bound(
         self, block: Block, items: Iterable[tuple[Position, HlcTime, Record | Inert]]
     ) -> None:
-        """Folds statements that bind their author although their block does not count.
-
-        They make nothing new that a round could match; a lease among them holds capacity, and what
-        it consumes is counted.
-        """
+        """Folds statements that bind their author although their block does not count."""
         self.registers.governance.witness(block)
         for position, time, record in items:
             touched = self.registers.fold(position, time, record)
@@ -498,7 +494,8 @@ class State:
     @property
     def suspended(self) -> set[CentreName]:
         """The centres whose feed in force is forked: by a proof, or as the blocks folded show."""
-        return self.registers.suspended | {f.centre for f in self.forked if in_force(f)}
+        forked = self.registers.convicted | self.forked
+        return self.governance.suspended(sorted(forked), self._cut_ms)
 
     def committed(self, centre: CentreName) -> int:
         """Points of the claims that the centre has running or unsettled."""

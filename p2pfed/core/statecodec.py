@@ -217,6 +217,10 @@ def _governance(state: State) -> Iterator[Iterator[tuple[str, str, list[CborItem
         for feed, time in sorted(governance.convicted.items())
     )
     yield (
+        ("declared", feed.centre, [feed.epoch, time])
+        for feed, time in sorted(governance.declared.items())
+    )
+    yield (
         ("decision", position.centre, [[*position], time, encode_record(record)])
         for position, said in sorted(governance.said.items())
         for time, record in sorted(said, key=lambda s: (s[0], encode(encode_record(s[1]))))
@@ -284,6 +288,9 @@ def _fill(state: State, lines: Mapping[str, list[tuple[CentreName, Any]]]) -> No
     registers.contacts.update({centre: address for centre, (address,) in of("contact")})
     state.governance.convicted.update(
         {FeedKey(c, epoch): HlcTime(time) for c, (epoch, time) in of("forked")}
+    )
+    state.governance.declared.update(
+        {FeedKey(c, epoch): HlcTime(time) for c, (epoch, time) in of("declared")}
     )
     state.governance.restore(
         ((Position(*at), HlcTime(t), _to_record(item)) for _, (at, t, item) in of("decision")),

@@ -12,13 +12,19 @@ fills most of it loses its newest block, so that a flood costs its author first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from p2pfed.core.blocks import Block
+from p2pfed.core.blocks import Block, BlockHeader
 from p2pfed.core.ids import BlockId, CentreName, FeedKey
-from p2pfed.core.limits import PENDING_BLOCKS_MAX, PENDING_BYTES_MAX
+from p2pfed.core.limits import (
+    PENDING_BLOCKS_MAX,
+    PENDING_BYTES_MAX,
+    UNSURE_BLOCKS_MAX,
+    UNSURE_BYTES_MAX,
+)
 
 
 class SeqRange(NamedTuple):
@@ -55,8 +61,15 @@ def ack_refs(block: Block) -> list[BlockRef]:
 
 def block_refs(block: Block) -> list[BlockRef]:
     """All blocks that the block names: the one before, then those it acks."""
-    backlink = backlink_ref(block)
-    return ack_refs(block) if backlink is None else [backlink, *ack_refs(block)]
+    return header_refs(block.header)
+
+
+def header_refs(header: BlockHeader) -> list[BlockRef]:
+    """All blocks that a header names: the one before, then those it acks."""
+    acked = [BlockRef(ack.feed, *ack.head) for ack in header.acks]
+    if header.backlink is None:
+        return acked
+    return [BlockRef(header.feed, header.seq_num - 1, header.backlink), *acked]
 
 
 def merge_ranges(ranges: Iterable[SeqRange]) -> tuple[SeqRange, ...]:
@@ -236,3 +249,46 @@ class WaitingRoom:
         feed = max(feed for feed in self._places if feed.centre == centre)
         places = self._places[feed]
         return max(places[max(places)])
+
+
+class Unsure:
+    """Blocks whose key is not known: it may come with what they name, so they wait unverified.
+
+    The oldest is dropped when there are too many; it is fetched again.
+    """
+
+    __slots__ = ("_entries", "_total_bytes")
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[BlockId, tuple[bytes, list[BlockRef]]] = OrderedDict()
+        self._total_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, block_id: BlockId, data: bytes, refs: list[BlockRef]) -> tuple[BlockId, ...]:
+        """Keeps a block; returns the ids of those that lost their place for it."""
+        if block_id in self._entries:
+            return ()
+        self._entries[block_id] = data, refs
+        self._total_bytes += len(data)
+        dropped: list[BlockId] = []
+        while len(self._entries) > UNSURE_BLOCKS_MAX or self._total_bytes > UNSURE_BYTES_MAX:
+            oldest, (lost, _) = self._entries.popitem(last=False)
+            self._total_bytes -= len(lost)
+            dropped.append(oldest)
+        return tuple(dropped)
+
+    def take(self, holds: Callable[[BlockRef], bool]) -> list[tuple[BlockId, bytes]]:
+        """Removes the blocks all of whose names are held, oldest first."""
+        ready = [
+            block_id
+            for block_id, (_, refs) in self._entries.items()
+            if all(holds(ref) for ref in refs)
+        ]
+        found: list[tuple[BlockId, bytes]] = []
+        for block_id in ready:
+            data, _ = self._entries.pop(block_id)
+            self._total_bytes -= len(data)
+            found.append((block_id, data))
+        return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId, PublicKey
 from p2pfed.core.records import Job
 from p2pfed.errors import P2pfedError
 from p2pfed.node.events import LinkId, RequestId, TransferId
@@ -103,6 +103,13 @@ class Dial:
 
     centre: CentreName
     address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustKeys:
+    """From the next connection on, these other centres are recognised by these keys, no others."""
+
+    keys: tuple[tuple[CentreName, PublicKey], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +276,7 @@ Effect = (
     | Send
     | SendNamed
     | SendStored
+    | TrustKeys
     | CloseLink
     | Dial
     | Reply

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.keys import Signer
 from p2pfed.core.records import (
     Dispute,
     Job,
@@ -18,6 +19,7 @@ from p2pfed.core.records import (
     Offer,
     Outcome,
     Propose,
+    RotateKey,
     Settle,
     Vote,
     WithdrawProposal,
@@ -160,6 +162,18 @@ class Govern:
 
     request: RequestId
     record: Propose | Vote | WithdrawProposal | Leave | Dispute | Settle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeKey:
+    """An administrator has made a new key, already durable, for us to sign with from now on.
+
+    `record` is what `p2pfed.core.keyring.write_rotation` made of it for our feed.
+    """
+
+    request: RequestId
+    record: RotateKey
+    signer: Signer
 
 
 # Payloads and results (bulk connections)
@@ -370,6 +384,7 @@ Event = (
     | CloseOffer
     | FollowAgain
     | Govern
+    | ChangeKey
     | PayloadAsked
     | HandoverNamed
     | ResultAsked

@@ -25,11 +25,12 @@ from p2pfed.core.blocks import Block, check_fork_proof, decode_stored, seal_bloc
 from p2pfed.core.clock import next_time
 from p2pfed.core.codec import encode
 from p2pfed.core.governance import GOVERNANCE_RECORDS
-from p2pfed.core.ids import BlockId, FeedKey, Head, Position, ViewDigest
+from p2pfed.core.ids import BlockId, FeedKey, Head, Position, PublicKey, ViewDigest
+from p2pfed.core.keys import Signer, key_id
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
 from p2pfed.core.recordcodec import decode_record, encode_record
-from p2pfed.core.records import ForkProof, Inert, Record
-from p2pfed.core.registers import Registers, in_force
+from p2pfed.core.records import ForkProof, Inert, NewEpoch, Record, RotateKey
+from p2pfed.core.registers import Registers
 from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
@@ -37,7 +38,6 @@ from p2pfed.core.statecodec import dump_state, load_state
 from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
 from p2pfed.core.view import View
-from p2pfed.core.waiting import block_ref
 from p2pfed.errors import InputError
 from p2pfed.node.effects import StoreBlocks, StoredBlock
 from p2pfed.node.identity import Federation, Identity
@@ -76,7 +76,12 @@ class Ledger:
         rules = federation.rules
         self.me = me
         self.federation = federation
-        self.replica = Replica(federation.id, federation.keys, rules.max_skew_ms, shelf.block)
+        self.replica = Replica(
+            federation.id, federation.keys, rules.max_skew_ms, shelf.block, joined=self._joined
+        )
+        self._sealing = False
+        self._unproven = False
+        self.keys_changed = True
         self._shelf = shelf
         self.view = View(self._new_state, self._history, self._prove)
         self.touched: deque[Position] = deque()
@@ -88,6 +93,7 @@ class Ledger:
         self._local: list[tuple[str, bytes]] = []
         self._first_sealed: int | None = None
         self._latest = HlcTime(0)
+        self._forces: dict[FeedKey, int] = {}
         self._live: Registers | None = None
         self._past: deque[Forgotten] = deque()
         self._replayed = 0
@@ -96,7 +102,12 @@ class Ledger:
         self._replayed_sides: list[Block] = []
 
     def _prove(self, proof: ForkProof) -> tuple[FeedKey, int]:
-        return check_fork_proof(proof, self.federation.id, self.federation.keys)
+        try:
+            return check_fork_proof(proof, self.federation.id, self.replica.keyring.keys)
+        except InputError as error:
+            # The key may still come; then this proof has to be looked at again.
+            self._unproven = self._unproven or error.code == "block-key-unknown"
+            raise
 
     def _new_state(self) -> State:
         federation = self.federation
@@ -123,13 +134,15 @@ class Ledger:
                 self._live = registers.fork()
                 for past in self._past:
                     self._live.recall_job(past)
-                for block in filter(_counts, self.view.waiting()):
-                    self._live.fold_block(block)
+                for block in self.view.waiting():
+                    self._fold_into(self._live, block)
             beyond = hlc_cut(self.view.cut_ms)
             for block in self._replayed_sides:
                 if block.time > beyond:
                     self.view.add(block)
             self._replayed_sides.clear()
+            self.replica.keyring.learn(self._live.governance.grants())
+            self._forces = self._live.governance.forces()
             self._watch(self._live)
         return self._live
 
@@ -142,7 +155,7 @@ class Ledger:
 
     def _fold_into(self, live: Registers, block: Block) -> list[Position | str]:
         """Folds what a block says to us: of a branch that came second, what members decide by."""
-        if not _counts(block):
+        if not live.counts(block):
             return []
         if not self.replica.is_side(block):
             return live.fold_block(block)
@@ -155,7 +168,8 @@ class Ledger:
 
     def _watch(self, live: Registers) -> None:
         """Has the view judge the feeds that have, or may have, branches."""
-        self.view.watch({*self.replica.branched(), *live.convicted}, {})
+        revoked = live.governance.revoked()
+        self.view.watch({*self.replica.branched(), *live.convicted, *revoked}, revoked)
 
     # What others wrote
 
@@ -184,11 +198,10 @@ class Ledger:
             StateError: `replica-restore`: the block does not extend its feed.
         """
         block = decode_stored(data)
+        self.replica.restore_block(block, side=side)
         if side:
-            self.replica.restore_side(block_ref(block), block.time)
             self._replayed_sides.append(block)
             return
-        self.replica.restore(block.feed, block.seq_num, block.block_id, block.time)
         if self._live is None:
             self._note(block)
             # A block is admitted at most `max_skew_ms` early, so no round still lies before this.
@@ -235,6 +248,7 @@ class Ledger:
         load_state(snapshot.sections, state)
         self.view.resume(state)
         self._acked.update(snapshot.acked)
+        self.replica.keyring.restore(snapshot.keys)
         self._past.extend(snapshot.past)
 
     def recall(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
@@ -257,19 +271,39 @@ class Ledger:
             federation=self.federation.id,
             frontier=frontier,
             acked=dict(self._acked),
+            keys=self.replica.keyring.dump(),
             sections=tuple(dump_state(state)),
             past=tuple(self._past),
         )
 
     def _take_all(self, admission: Admission) -> Admission:
-        for block in admission.admitted:
-            self._take(block)
         if admission.admitted:
             self._watch(self.live)
         for fork in admission.forks:
             if fork.proof is not None and fork.feed.centre != self.me.name:
                 self.proofs.setdefault(fork.feed, fork.proof)
         return admission
+
+    def _joined(self, block: Block) -> None:
+        """The replica has admitted a block; what it says of keys is needed for those behind it."""
+        if not self._sealing:
+            self._take(block)
+            self._learn_keys(block)
+
+    def _learn_keys(self, block: Block) -> None:
+        kinds = set(map(type, block.records))
+        if kinds.isdisjoint((RotateKey, NewEpoch, *GOVERNANCE_RECORDS)):
+            return
+        governance = self.live.governance
+        self.keys_changed = True
+        self.replica.keyring.learn(governance.grants())
+        before, self._forces = self._forces, governance.forces()
+        held = self.replica.frontier()
+        if self._unproven or any(
+            before.get(feed) != self._forces.get(feed) for feed in held if feed != block.feed
+        ):
+            self._unproven = False
+            self.renew()
 
     def _note(self, block: Block) -> None:
         self.view.add(block)
@@ -358,12 +392,17 @@ class Ledger:
         self._records_bytes = 0
         self._acked.update(acks)
         self._latest = block.time
-        self.replica.admit(block, hlc_ms(block.time))
+        self._sealing = True
+        try:
+            self.replica.admit(block, hlc_ms(block.time))
+        finally:
+            self._sealing = False
         self.view.add(block)
         self.unsaved += 1 + len(block.records)
         self.live.governance.witness(block)
         self.live.note_folded(block.feed, block.seq_num)
         self.fresh.append(stored(block))
+        self._learn_keys(block)
         return block
 
     def _new_acks(self) -> dict[FeedKey, Head]:
@@ -374,7 +413,7 @@ class Ledger:
         changed = [
             (self._acked.get(feed, _NO_HEAD).seq_num - head.seq_num, feed, head)
             for feed, head in self.replica.frontier().items()
-            if feed.centre != self.me.name and self._acked.get(feed) != head
+            if feed != self.me.feed and self._acked.get(feed) != head
         ]
         if len(changed) > ACKS_AT_ONCE_MAX:
             changed = sorted(changed)[:ACKS_AT_ONCE_MAX]
@@ -423,6 +462,20 @@ class Ledger:
         frontier = self.replica.cut_frontier(hlc_cut(cut_ms))
         return view_digest(frontier, self.view.verdict)
 
+    def rotate(self, record: RotateKey, signer: Signer, now_ms: int) -> Position:
+        """Goes over to another key: this turn's block is the last that the old one signs."""
+        position = self.write(record, now_ms)
+        self.seal(now_ms)
+        kid = key_id(PublicKey(record.public_key))
+        self.me = dataclasses.replace(self.me, signer=signer, kid=kid)
+        return position
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What we write from now on stands in another feed of ours."""
+        self.me = dataclasses.replace(self.me, epoch=epoch)
+        self._acked = {}
+        self._first_sealed = None
+
     def renew(self) -> None:
         """Makes the view and the live registers anew from the stored blocks.
 
@@ -434,10 +487,6 @@ class Ledger:
     def block_id_at(self, position: Position) -> BlockId | None:
         """The id of the block that a record stands in; None if it is not sealed or not held."""
         return self.replica.block_id(position_feed(position), position.seq_num)
-
-
-def _counts(block: Block) -> bool:
-    return in_force(block.feed)
 
 
 def unsendable(record: Record) -> InputError | None:

@@ -33,6 +33,7 @@ from p2pfed.node.events import (
     AnswerRequest,
     BlockCentre,
     CancelJob,
+    ChangeKey,
     ClockStepped,
     CloseOffer,
     DialFailed,
@@ -74,6 +75,7 @@ from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.snapshots import SNAPSHOT_EVERY, encode_snapshot
 from p2pfed.node.trust import Trust
+from p2pfed.node.trusted_keys import TrustedKeys
 from p2pfed.node.turn import Turn
 from p2pfed.protocol.limits import PING_MS_MIN
 
@@ -100,7 +102,6 @@ class Node:
         rng: Random,
         shelf: Shelf,
     ) -> None:
-        self.me = me
         self.federation = federation
         self.ledger = Ledger(me, federation, shelf)
         self.trust = Trust(federation.rules.clock_error_ms)
@@ -114,12 +115,18 @@ class Node:
         self.gossip = Gossip(me.name, federation.id, self.company.addresses, rng, federation.rules)
         self.council = Council(self.ledger)
         self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
+        self.trusted = TrustedKeys(self.ledger, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
         self._rules = federation.rules
         self.snapshot_every = SNAPSHOT_EVERY
         self._beat_ms = 0
         self._was_ready = False
         self.native_state: dict[ClaimId, str] = {}
+
+    @property
+    def me(self) -> Identity:
+        """Who we are: our key and epoch may change while we run."""
+        return self.ledger.me
 
     # Start
 
@@ -198,6 +205,7 @@ class Node:
                 | CloseOffer()
                 | FollowAgain()
                 | Govern()
+                | ChangeKey()
             ):
                 self._user_event(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():
@@ -356,7 +364,9 @@ class Node:
         if snapshot is not None:
             turn.do(KeepSnapshot(data=encode_snapshot(snapshot)))
 
-    def _user_event(self, event: SubmitJob | CancelJob | OfferEvent | Govern, turn: Turn) -> None:
+    def _user_event(
+        self, event: SubmitJob | CancelJob | OfferEvent | Govern | ChangeKey, turn: Turn
+    ) -> None:
         if not self.recovery.ready:
             turn.do(Reply(request=event.request, error=self.recovery.refuse()))
             return
@@ -367,6 +377,9 @@ class Node:
                 self.home.cancel(event, turn)
             case OpenOffer() | ResizeOffer() | CloseOffer() | FollowAgain():
                 self.offers.take(event, turn)
+            case ChangeKey():
+                position = self.ledger.rotate(event.record, event.signer, turn.now_ms)
+                turn.do(Reply(request=event.request, result=str(position)))
             case Govern():
                 self.council.govern(event, turn)
 
@@ -456,6 +469,7 @@ class Node:
     def _finish(self, turn: Turn) -> list[Effect]:
         """Seals what the turn wrote, and puts the effects in the order that keeps every promise."""
         self._react(turn)
+        self.trusted.follow(turn)
         beat_due_ms = self._beat_ms + self.ledger.rules.heartbeat_ms
         if self.recovery.ready and (self.ledger.unsealed or turn.now_ms >= beat_due_ms):
             self.ledger.seal(turn.now_ms)

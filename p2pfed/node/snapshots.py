@@ -24,7 +24,8 @@ from typing import Any, Final
 from p2pfed import __version__
 from p2pfed.core.codec import decode_unchecked, encode
 from p2pfed.core.fields import CborItem
-from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Frontier, Head
+from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Frontier, Head, PublicKey
+from p2pfed.core.keyring import KeyFrom
 from p2pfed.core.statecodec import Section, dump_forgotten, load_forgotten
 from p2pfed.core.tables import Forgotten
 from p2pfed.errors import InputError
@@ -42,6 +43,7 @@ class Snapshot:
     Attributes:
         frontier: the newest block of each feed that the state counts.
         acked: the heads that our own feed has acked up to there.
+        keys: which key signs each feed, from which block on.
         sections: the state, as `p2pfed.core.statecodec` writes it.
         past: closed jobs of ours, and guests that we ran, the oldest first.
     """
@@ -49,6 +51,7 @@ class Snapshot:
     federation: FederationId
     frontier: Frontier
     acked: Frontier
+    keys: tuple[KeyFrom, ...]
     sections: tuple[Section, ...]
     past: tuple[Forgotten, ...]
 
@@ -61,6 +64,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             snapshot.federation,
             _heads(snapshot.frontier),
             _heads(snapshot.acked),
+            [[*key.feed, key.seq_num, key.public_key] for key in snapshot.keys],
             [[*section] for section in snapshot.sections],
             [dump_forgotten(past) for past in snapshot.past],
         ]
@@ -81,11 +85,15 @@ def decode_snapshot(data: bytes, federation: FederationId) -> Snapshot:
     item: Any = decode_unchecked(body, where="snapshot")
     if item[:2] != [__version__, federation]:
         raise InputError("snapshot-unusable", "another program or federation wrote the snapshot")
-    _, _, frontier, acked, sections, past = item
+    _, _, frontier, acked, keys, sections, past = item
     return Snapshot(
         federation=federation,
         frontier=_frontier(frontier),
         acked=_frontier(acked),
+        keys=tuple(
+            KeyFrom(FeedKey(CentreName(centre), epoch), seq_num, PublicKey(key))
+            for centre, epoch, seq_num, key in keys
+        ),
         sections=tuple(Section(*section) for section in sections),
         past=tuple(map(load_forgotten, past)),
     )

@@ -50,6 +50,7 @@ from p2pfed.node.effects import (
     SendStored,
     StoreBlocks,
     SubmitNative,
+    TrustKeys,
     WatchNative,
 )
 from p2pfed.node.events import ClockStepped, Event, RequestId, Tick
@@ -276,6 +277,8 @@ class Brain:
                 self._links.send_stored(effect.link, effect.feed, effect.from_seq, effect.to_seq)
             case SendNamed():
                 self._links.send_named(effect.link, effect.feed, effect.seq_num, effect.block_id)
+            case TrustKeys():
+                self._links.trust(dict(effect.keys))
             case CloseLink():
                 self._links.close(effect.link, effect.error)
             case Dial():

@@ -201,7 +201,9 @@ async def connect(tls: Tls, protocol: str, centre: CentreName, address: str) -> 
             transport = await trio.open_tcp_stream(host, port)
     except (OSError, trio.TooSlowError) as error:
         raise _unreachable(centre, address, error) from error
-    stream: Stream = trio.SSLStream(transport, tls.client(protocol))
+    stream: Stream = trio.SSLStream(
+        transport, tls.client(protocol), server_hostname=tls.server_name(centre)
+    )
     try:
         _set_options(transport)
         with trio.fail_after(HANDSHAKE_S):

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Final, Protocol
 
 import trio
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, PublicKey
 from p2pfed.core.limits import BLOCKS_PER_FRAME_BYTES
 from p2pfed.errors import P2pfedError
 from p2pfed.node.events import DialFailed, Event, LinkBytes, LinkDown, LinkId, LinkUp
@@ -178,6 +178,10 @@ class Links:
             found.queue.append(_Range(feed, seq_num, seq_num, block_id))
             found.queued_ranges += 1
             self._grown(found)
+
+    def trust(self, keys: Mapping[CentreName, PublicKey]) -> None:
+        """Recognises the other centres by these keys, from the next connection on."""
+        self._tls.set_pins(keys)
 
     def close(self, link: LinkId, error: P2pfedError | None = None) -> None:
         """Closes the link after what is queued is sent; `error` is what the peer did wrong."""

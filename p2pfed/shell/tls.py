@@ -8,6 +8,10 @@ anchors (the signature on an anchor itself is never looked at, RFC 5280 section 
 input, not part of the path), and the handshake proves possession. Then the key in the leaf is
 compared with the pinned ones, so that an anchor's owner can't vouch for any key but its own.
 
+Keys change while daemons run. Whoever is not pinned any more can't open a connection; whoever dials
+names the key that it expects in the server name, so that a centre whose key was rotated while a
+peer was away can show that peer the key that it knows.
+
 Names are key fingerprints and differ between anchors, since OpenSSL looks anchors up by name.
 Dates say nothing here: a machine whose clock is wrong must still be able to talk to its peers. See
 docs/adr/0005-tls-pinning.md.
@@ -19,7 +23,7 @@ import datetime
 import hashlib
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -113,19 +117,61 @@ def _name(key: PublicKey, unit: str) -> x509.Name:
 class Tls:
     """This centre's side of every TLS connection: its key, and whom it recognises."""
 
-    def __init__(self, private: Ed25519PrivateKey, pins: Mapping[CentreName, PublicKey]) -> None:
-        """`pins` are the keys of the other centres; an own key among them is harmless."""
-        self._private = private
+    def __init__(
+        self,
+        private: Ed25519PrivateKey,
+        pins: Mapping[CentreName, PublicKey],
+        former: Sequence[Ed25519PrivateKey] = (),
+    ) -> None:
+        """`pins` are the keys of the other centres; an own key among them is harmless.
+
+        `former` are keys that we had: see `set_own`.
+        """
+        self._private, self._former = private, tuple(former)
         self.set_pins(pins)
 
     def set_pins(self, pins: Mapping[CentreName, PublicKey]) -> None:
         """Recognises exactly these centres from the next connection on; open ones stay open."""
+        self._pins = dict(pins)
         self._centres = {pins[centre]: centre for centre in sorted(pins)}
-        self._server = self._context(ssl.PROTOCOL_TLS_SERVER, [LINK_PROTOCOL, BULK_PROTOCOL])
-        self._clients = {
-            protocol: self._context(ssl.PROTOCOL_TLS_CLIENT, [protocol])
-            for protocol in (LINK_PROTOCOL, BULK_PROTOCOL)
+        self._make()
+
+    def set_own(self, private: Ed25519PrivateKey, former: Sequence[Ed25519PrivateKey] = ()) -> None:
+        """Presents this key from the next connection on.
+
+        A peer that dials says which key of ours it knows. If that is a former one, it has not heard
+        of the newer yet; it is shown the former, so that it can hear of it from us.
+        """
+        self._private, self._former = private, tuple(former)
+        self._make()
+
+    def _make(self) -> None:
+        protocols = [LINK_PROTOCOL, BULK_PROTOCOL]
+        self._server = self._context(ssl.PROTOCOL_TLS_SERVER, protocols, self._private)
+        known_by = {
+            _server_name(_raw_public(private)): self._context(
+                ssl.PROTOCOL_TLS_SERVER, protocols, private
+            )
+            for private in self._former
         }
+
+        def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+            other = known_by.get(name or "")
+            if other is not None:
+                connection.context = other
+            return None
+
+        if known_by:
+            self._server.sni_callback = choose
+        self._clients = {
+            protocol: self._context(ssl.PROTOCOL_TLS_CLIENT, [protocol], self._private)
+            for protocol in protocols
+        }
+
+    def server_name(self, centre: CentreName) -> str | None:
+        """What to call the centre when dialling it: the key that we know it by."""
+        key = self._pins.get(centre)
+        return None if key is None else _server_name(key)
 
     @property
     def server(self) -> ssl.SSLContext:
@@ -158,7 +204,9 @@ class Tls:
             )
         return found
 
-    def _context(self, role: int, protocols: list[str]) -> ssl.SSLContext:
+    def _context(
+        self, role: int, protocols: list[str], private: Ed25519PrivateKey
+    ) -> ssl.SSLContext:
         context = ssl.SSLContext(role)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
@@ -169,8 +217,17 @@ class Tls:
         anchors = b"".join(anchor_certificate(key) for key in sorted(self._centres))
         if anchors:
             context.load_verify_locations(cadata=anchors)
-        _load_own(context, self._private)
+        _load_own(context, private)
         return context
+
+
+def _raw_public(private: Ed25519PrivateKey) -> PublicKey:
+    return PublicKey(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def _server_name(key: PublicKey) -> str:
+    """A host name (RFC 6066 section 3) that stands for a key; half of its fingerprint is enough."""
+    return f"k{key_fingerprint(key)[:32]}.p2pfed"
 
 
 def _load_own(context: ssl.SSLContext, private: Ed25519PrivateKey) -> None:

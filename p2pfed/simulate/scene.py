@@ -108,6 +108,7 @@ class Centre:
     node: Node | None = None
     life: int = 0
     wake_ms: int = -1
+    trusted: dict[CentreName, PublicKey] = field(default_factory=dict)
     fetches: dict[ClaimId, TransferId] = field(default_factory=dict)
     replies: dict[int, str | P2pfedError] = field(default_factory=dict)
 

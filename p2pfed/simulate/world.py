@@ -48,6 +48,7 @@ from p2pfed.node.effects import (
     SendStored,
     StoreBlocks,
     SubmitNative,
+    TrustKeys,
     WatchNative,
 )
 from p2pfed.node.events import (
@@ -223,6 +224,8 @@ class World(Scene):
                 self._transfers.ask(centre, effect)
             case NameHandover() | AnswerTransfer() | SendPayload() | SendResult():
                 self._transfers.perform(centre, effect)
+            case TrustKeys():
+                centre.trusted = dict(effect.keys)
             case Note():
                 pass
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from p2pfed.core.blocks import Block, fork_proof
 from p2pfed.core.ids import FeedKey, Head
-from p2pfed.core.records import Accept, Contact, ForkProof, Job
-from p2pfed.errors import P2pfedError
+from p2pfed.core.records import Accept, Contact, ForkProof, Job, NewEpoch
+from p2pfed.core.units import HlcTime, hlc
+from p2pfed.errors import InputError, P2pfedError
 from p2pfed.node.effects import Note, Reply, StoreBlocks
 from p2pfed.node.events import LinkBytes, OpenOffer, PayloadFailed, RequestId, SubmitJob
 from p2pfed.node.ledger import ACKS_AT_ONCE_MAX
 from p2pfed.node.recovery import Memory
 from p2pfed.protocol.framing import frame_blocks
 from tests.unit.node.benches import ALPHA, BETA, GAMMA, JOB, OFFER, Bench, of_type
-from tests.writers import Writer
+from tests.writers import Writer, some_id
 
 ALPHA_FEED = FeedKey(ALPHA, 0)
 
@@ -227,25 +230,35 @@ def test_what_was_promised_before_a_fork_came_to_light_is_stored() -> None:
 def test_acks_that_do_not_fit_one_header_stand_in_the_next() -> None:
     bench = Bench()
     feeds = ACKS_AT_ONCE_MAX + 50
+    replica = bench.node.ledger.replica
     for epoch in range(1, feeds + 1):
-        block = Writer(BETA, epoch).write()
-        bench.node.ledger.receive(block.data, bench.now_ms)
+        feed = FeedKey(BETA, epoch)
+        replica.restore(feed, 0, some_id(str(epoch)), HlcTime(hlc(bench.now_ms)))
     bench.wait(3_000)
     acked = [len(block.header.acks) for block in bench.blocks()]
     assert max(acked) == ACKS_AT_ONCE_MAX
     assert sum(acked) == feeds
 
 
-def test_nothing_counts_that_is_said_in_an_epoch_that_nobody_voted() -> None:
+def test_an_epoch_that_nobody_voted_is_not_admitted() -> None:
     bench = Bench()
     stray = Writer(BETA, 7)
-    bench.hear(bench.say(stray, JOB, OFFER))
+    with pytest.raises(InputError) as caught:
+        bench.hear(bench.say(stray, JOB, OFFER))
+    assert caught.value.code == "block-epoch-not-granted"
+
+
+def test_of_three_members_none_can_begin_an_epoch_alone() -> None:
+    bench = Bench()
+    bench.say(bench.beta)
+    stray = Writer(BETA, 1)
+    bench.hear(bench.say(stray, NewEpoch(reason="alone"), JOB, OFFER))
     bench.wait(2_000)
     live, state = bench.node.ledger.live, bench.node.ledger.view.state
     assert not live.jobs
     assert not live.offers
     assert BETA not in state.heard
-    assert state.inert_count == 2
+    assert state.inert_count == 3
 
 
 def test_a_turn_with_more_records_than_a_block_holds_writes_several() -> None:
