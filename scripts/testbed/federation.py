@@ -124,7 +124,7 @@ def configure(folder: Path) -> None:
     changes = {
         '# kind = "local"': 'kind = "slurm"',
         '# run_as = ""': f'run_as = "{GUEST}"',
-        '# partition = ""': 'partition = "guest"',
+        'required.\n# partition = ""': 'required.\npartition = "guest"',
         '# conf = ""': f'conf = "{slurm_conf(folder.name)}"',
         "\nopen = false": "\nopen = true",
         "# partitions = []": 'partitions = ["federated"]',

@@ -22,7 +22,7 @@ def use_slurm(centre: Centre) -> None:
     """Turns a centre of local processes into one of its cluster."""
     centre.edit_config('# kind = "local"', 'kind = "slurm"')
     centre.edit_config('# run_as = ""', f'run_as = "{GUEST}"')
-    centre.edit_config('# partition = ""', 'partition = "guest"')
+    centre.edit_config('required.\n# partition = ""', 'required.\npartition = "guest"')
     centre.edit_config('# conf = ""', f'conf = "{slurm_conf(centre.name)}"')
     for folder in (centre.folder, centre.folder / "spool", centre.folder / "spool" / "claims"):
         folder.mkdir(exist_ok=True)

@@ -165,8 +165,8 @@ def test_a_cancel_by_its_user_ends_the_copy_wherever_it_runs(
     job_id = sbatch(home, script)
     pid = int(until_line(witness / "began"))
     slurm("alpha", "scancel", job_id, user=RESIDENT)
-    wait_until(lambda: not running("beta") + running("gamma"), "the end of the copy", 60)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of its processes", 60)
+    wait_until(lambda: running("beta") == running("gamma") == [], "the end of the copy", 60)
     federation["alpha"].until(
         lambda client: all(view["final"] for view in client.jobs()), "the end of its copy"
     )
@@ -214,7 +214,6 @@ def test_the_books_agree_and_the_doctor_is_content(federation: Federation) -> No
         wait_until(lambda: not slurm(name, "squeue", "-h"), f"{name} to be idle", 60)  # noqa: B023
         found = federation[name].cli("reconcile", "--json", "--since", since, code=None).json
         assert found["gaps"] == []
-        assert found["native_jobs"] == found["claims"]
         claims += found["claims"]
     assert claims >= 4
     assert "failed" not in federation["gamma"].cli("doctor").out
