@@ -90,6 +90,18 @@ def _report(report: AuditReport) -> dict[str, object]:
             }
             for centre, resource_class, delivered, offered, consumed in report.totals
         ],
+        "versions": [
+            {
+                "number": version.number,
+                "rules_version": version.rules_version,
+                "start_ms": version.start_ms,
+                "members": list(version.members),
+                "proposal": None if version.proposal_id is None else str(version.proposal_id),
+                "adopt": None if version.adopt is None else str(version.adopt),
+                "votes": [str(vote) for vote in version.votes],
+            }
+            for version in report.versions
+        ],
         "story": [
             {
                 "time_ms": line.time_ms,

@@ -64,6 +64,8 @@ def _section(report: AuditReport) -> str:
             figure(_plot(report.curve, _balance, "Balance", "%"), "balance"),
         ]
     parts += ["<h2>Usage records</h2>", _trades(report), "<h2>Claims</h2>", _claims(report)]
+    if len(report.versions) > 1:
+        parts += ["<h2>Members and rules</h2>", _versions(report)]
     if report.story:
         parts += ["<h2>The job</h2>", _story(report)]
     parts += ["<h2>What was read</h2>", _facts(report)]
@@ -138,6 +140,20 @@ def _claims(report: AuditReport) -> str:
     ]
     columns = ("home", "justified", "not its match", "stale view", "false view")
     return table(columns, rows)
+
+
+def _versions(report: AuditReport) -> str:
+    rows = [
+        (
+            str(version.number),
+            show_moment(version.start_ms) if version.start_ms else "the charter",
+            str(version.rules_version),
+            ", ".join(version.members),
+            ", ".join(map(str, version.votes)),
+        )
+        for version in report.versions
+    ]
+    return table(("version", "from (UTC)", "rules version", "members", "votes"), rows)
 
 
 def _story(report: AuditReport) -> str:

@@ -39,6 +39,21 @@ def print_audit(
 
 def _print_one(report: AuditReport, shown: Console, *, trusted: bool) -> None:
     print_head(report.ledger, shown, trusted=trusted)
+    if len(report.versions) > 1:
+        print_table(
+            ("version>", "from (UTC)", "rules>", "members", "decided by"),
+            [
+                (
+                    v.number,
+                    show_moment(v.start_ms) if v.start_ms else "the charter",
+                    v.rules_version,
+                    ", ".join(v.members),
+                    ", ".join(map(str, v.votes)),
+                )
+                for v in report.versions
+            ],
+            empty="",
+        )
     if report.claims:
         print_table(
             ("home", "claims justified>", "unjustified>", "stale view>", "false view>"),

@@ -20,7 +20,7 @@ from p2pfed.core.audit import FileSource, LedgerSource, Severity, audit_ledger
 from p2pfed.core.audit.usage import UsageLine
 from p2pfed.core.blocks import BlockHeader, peek_header
 from p2pfed.core.charter import decode_charter
-from p2pfed.core.ids import BlockId, FeedKey
+from p2pfed.core.ids import BlockId, ClaimId, FeedKey
 from p2pfed.core.ledgerfile import Entry, Trailer, write_ledger
 from p2pfed.core.units import hlc_cut
 from p2pfed.errors import InputError, StateError
@@ -147,7 +147,7 @@ def _cut(source: LedgerSource, until: int | None) -> Iterator[bytes]:
 def _usage(
     source: LedgerSource, centre: str | None, since: int | None, until: int | None
 ) -> tuple[list[UsageLine], Ledger]:
-    lines: list[UsageLine] = []
+    kept: dict[ClaimId, UsageLine] = {}
 
     def keep(line: UsageLine) -> None:
         ended_ms = line.end.ended_ms
@@ -156,7 +156,7 @@ def _usage(
             and (since is None or ended_ms >= since)
             and (until is None or ended_ms <= until)
         ):
-            lines.append(line)
+            kept[line.claim_id] = line
 
     report = audit_ledger(source, sink=keep, samples=0)
     if report.severity is Severity.ERROR or report.ledger.federation is None:
@@ -172,5 +172,5 @@ def _usage(
         raise InputError("ledger-magic", "the ledger holds no charter", where=source.name)
     rules = decode_charter(charter.data).rules
     ledger = Ledger(report.ledger.federation.hex(), report.ledger.name, rules, report.ledger.at_ms)
-    lines.sort(key=lambda line: (line.end.ended_ms, line.claim_id))
+    lines = sorted(kept.values(), key=lambda line: (line.end.ended_ms, line.claim_id))
     return lines, ledger

@@ -33,6 +33,7 @@ from p2pfed.core.records import (
     Claim,
     Close,
     Dispute,
+    Done,
     End,
     ForkProof,
     Handover,
@@ -171,6 +172,7 @@ class Scribes:
     def _round(self, number: int) -> Iterator[Block]:
         cut_ms = number * self.rules.round_ms
         self._state.settle(cut_ms)
+        self._state.forget()
         digest = view_digest(self._heads)
         matching = match(self._state.match_input(number, cut_ms))
         wanted: dict[CentreName, list[tuple[JobId, OfferId]]] = {}
@@ -346,6 +348,9 @@ class Scribes:
                 said.append(Dispute(claim_id=claim_id, core_s=less, reason="measured less"))
             else:
                 said.append(Receipt(claim_id=claim_id, core_s=end.core_s, gpu_s=end.gpu_s))
+                claim = self._state.registers.claims[claim_id].claim
+                assert claim is not None
+                said.append(Done(job_id=claim.job_id))
         home.ended = []
         return said
 

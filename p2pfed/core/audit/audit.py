@@ -33,6 +33,8 @@ from p2pfed.core.audit.views import Library
 from p2pfed.core.blocks import Block
 from p2pfed.core.branches import Mode, Verdict
 from p2pfed.core.charter import Charter, decode_charter
+from p2pfed.core.constitution import founders
+from p2pfed.core.governance import Governance
 from p2pfed.core.ids import FederationId, FeedKey, Position
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
@@ -125,24 +127,30 @@ class _Audit:
         self._admitted = self._records = self._inert = 0
         self._newest_ms = 0
         rules = charter.rules
-        self._justifier = Justifier(replica, findings, rules, lambda: self._forked, self._onlooker)
+        self._justifier = Justifier(
+            replica, findings, self._governance, lambda: self._forked, self._onlooker
+        )
         first, last = scan.index.span()
         self._course = Course(
             self._fresh,
-            rules,
             self._library,
             self._justifier,
             self._watch,
             Samples(hlc_ms(HlcTime(first)), hlc_ms(HlcTime(last)), rules, samples),
         )
-        self._conduct = Conduct(self._course.state, rules, findings, replica.forked)
-        self._usage = UsageBook(self._course.state.registers, rules, findings, sink)
-        self._patterns = Patterns(self._course.state, rules, findings)
+        self._conduct = Conduct(self._course.state, findings, replica.forked)
+        self._usage = UsageBook(self._course.state, findings, sink)
+        self._patterns = Patterns(self._course.state, findings)
         self._story = None if focus.job is None else Story(focus.job)
 
     def _fresh(self) -> State:
         credit_lines = {card.name: card.credit_line for card in self._charter.founders}
-        return State(self._charter.rules, credit_lines, self.intake.convict)
+        return State(
+            self._charter.rules, credit_lines, self.intake.convict, founders(self._charter)
+        )
+
+    def _governance(self) -> Governance:
+        return self._course.state.governance
 
     @property
     def _forked(self) -> bool:
@@ -224,6 +232,7 @@ class _Audit:
             declines=dict(self._patterns.declines),
             counters=state.accounts.counters(),
             totals=tuple(state.accounts.totals()),
+            versions=state.governance.versions(),
             story=() if self._story is None else tuple(self._story.lines),
         )
 

@@ -118,6 +118,11 @@ CATALOGUE: Final[dict[str, Explanation]] = {
     "claim-round-ahead": Explanation(
         _WARNING, "The claim cites a round whose cut lies after the claim.", _ASK
     ),
+    "claim-rules-version": Explanation(
+        _WARNING,
+        "The claim cites another version of the rules than was in force at its round.",
+        _ASK,
+    ),
     "claim-job-bound": Explanation(
         _WARNING, "The job was bound to another claim that was not over.", _ASK
     ),

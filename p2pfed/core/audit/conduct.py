@@ -57,7 +57,6 @@ class Conduct:
 
     Args:
         state: the common state, which has folded each block before `judge` is called with it.
-        rules: those in force.
         findings: where to name what is wrong.
         forked: the feeds that are known to have branches.
     """
@@ -65,12 +64,11 @@ class Conduct:
     def __init__(
         self,
         state: State,
-        rules: Rules,
         findings: Findings,
         forked: Callable[[], Collection[tuple[str, int]]],
     ) -> None:
+        self._state = state
         self._registers = state.registers
-        self._rules = rules
         self._findings = findings
         self._forked = forked
         # The same tables by another type, so that what a record names is looked up as it stands.
@@ -92,6 +90,10 @@ class Conduct:
             Receipt: self._settlement,
             Dispute: self._settlement,
         }
+
+    @property
+    def _rules(self) -> Rules:
+        return self._state.rules
 
     def judge(self, block: Block, told: Told) -> None:
         """Judges the records of a block that was just folded, those that count."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, cast
 
 from p2pfed.core.accounting import Standing, balance
-from p2pfed.core.audit.justify import Justifier, stale_ms
+from p2pfed.core.audit.justify import Justifier, stale_after_ms
 from p2pfed.core.audit.knowledge import Knowledge, Known
 from p2pfed.core.audit.views import Library, Views
 from p2pfed.core.blocks import Block
@@ -60,7 +60,6 @@ class Course:
 
     Args:
         fresh: makes an empty state.
-        rules: the charter's.
         library: reads blocks again, for the views of homes that saw less.
         justifier: judges the claims of each round.
         watch: is told of every block that is folded.
@@ -70,7 +69,6 @@ class Course:
     def __init__(
         self,
         fresh: Callable[[], State],
-        rules: Rules,
         library: Library,
         justifier: Justifier,
         watch: Watch,
@@ -83,11 +81,9 @@ class Course:
         self._waiting: deque[Block] = deque()
         self._watch = watch
         self._views = Views(library, fresh)
-        self._rules = rules
         self._justifier = justifier
         self._knowledge = Knowledge()
         self._folded: Known = {}
-        self._stale_ms = stale_ms(rules)
         self._day: int | None = None
 
     def take(self, block: Block) -> None:
@@ -95,18 +91,19 @@ class Course:
         now_ms = hlc_ms(block.time)
         if self._day is None:
             self._day = day_of(now_ms)
-        self._advance(now_ms - self._stale_ms)
+        settled_ms = now_ms - stale_after_ms(self.state.rules)
+        self._advance(settled_ms)
         self._knowledge.note(block)
         self._justifier.collect(block, self._knowledge)
         self._waiting.append(block)
         if len(self._waiting) > WAITING_BLOCKS_MAX:
-            self._fold(now_ms - self._stale_ms)
+            self._fold(settled_ms)
 
     def finish(self, at_ms: int) -> None:
         """No more blocks come: goes to the end."""
         self._advance(at_ms)
-        while (number := self._justifier.next_round()) is not None:
-            self._judge(number)
+        while (found := self._justifier.next_round()) is not None:
+            self._judge(found[1])
         self._pass(at_ms)
         self.days += self._lines(at_ms)
         self.curve += self._lines(at_ms)
@@ -119,9 +116,9 @@ class Course:
             if stop_ms >= upto_ms:
                 return
             if stop_ms == round_ms:
-                number = self._justifier.next_round()
-                assert number is not None
-                self._judge(number)
+                found = self._justifier.next_round()
+                assert found is not None
+                self._judge(found[1])
                 continue
             self._pass(stop_ms)
             lines = list(self._lines(stop_ms))
@@ -134,8 +131,8 @@ class Course:
 
     def _stops(self) -> tuple[int, int, int]:
         """The times of the next round that is cited, end of a day, and sample."""
-        number = self._justifier.next_round()
-        round_ms = _NEVER if number is None else number * self._rules.round_ms
+        found = self._justifier.next_round()
+        round_ms = _NEVER if found is None else found[0]
         day_ms = _NEVER if self._day is None else (self._day + 1) * DAY_MS - 1
         return round_ms, day_ms, self._samples.next_ms
 
@@ -146,6 +143,7 @@ class Course:
         """Brings the common state to the cut."""
         self._fold(cut_ms)
         self.state.settle(cut_ms)
+        self.state.forget()
 
     def _fold(self, cut_ms: int) -> None:
         waiting, limit = self._waiting, hlc_cut(cut_ms)

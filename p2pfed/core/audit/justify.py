@@ -23,6 +23,7 @@ from p2pfed.core.audit.knowledge import Knowledge, Known, frontier_of
 from p2pfed.core.audit.onlooker import Onlooker
 from p2pfed.core.audit.views import Views
 from p2pfed.core.blocks import Block
+from p2pfed.core.governance import Governance
 from p2pfed.core.ids import CentreName, FeedKey, Frontier, JobId, OfferId, Position, ViewDigest
 from p2pfed.core.matching import Matching, match
 from p2pfed.core.matching_explain import explain
@@ -73,7 +74,7 @@ class _Matched(NamedTuple):
     offers: dict[JobId, OfferId]
 
 
-def stale_ms(rules: Rules) -> int:
+def stale_after_ms(rules: Rules) -> int:
     """How long after its cut a round can still be cited: a newer one is surely due by then."""
     return rules.settle_ms + 2 * rules.round_ms + rules.clock_error_ms
 
@@ -84,7 +85,7 @@ class Justifier:
     Args:
         replica: all admitted blocks, of later times too.
         findings: where to name what is not justified.
-        rules: the charter's; they decide when rounds are.
+        governance: the decisions that the common state has folded: they say when rounds are.
         forked: whether a fork has come to light.
         onlooker: follows a home exactly, once one has.
     """
@@ -93,14 +94,13 @@ class Justifier:
         self,
         replica: Replica,
         findings: Findings,
-        rules: Rules,
+        governance: Callable[[], Governance],
         forked: Callable[[], bool],
         onlooker: Callable[[], Onlooker],
     ) -> None:
         self._replica = replica
         self._findings = findings
-        self._rules = rules
-        self._stale_ms = stale_ms(rules)
+        self._governance = governance
         self._forked = forked
         self._onlooker = onlooker
         self._onlookers: dict[FeedKey, Onlooker] = {}
@@ -122,14 +122,18 @@ class Justifier:
 
     def _judged_round(self, claim: Claim, time_ms: int) -> int:
         """The round that the claim cites, or the newest at its time if it can't cite that."""
-        cut_ms = claim.round * self._rules.round_ms
-        if time_ms - self._stale_ms <= cut_ms <= time_ms:
+        version = self._governance().version_at(time_ms)
+        if time_ms - stale_after_ms(version.rules) <= self._cut_ms(claim.round) <= time_ms:
             return claim.round
-        return (time_ms - self._rules.settle_ms) // self._rules.round_ms
+        return version.round_at(time_ms - version.rules.settle_ms)
 
-    def next_round(self) -> int | None:
-        """The first round that claims wait to be judged at."""
-        return min(self._by_round, default=None)
+    def next_round(self) -> tuple[int, int] | None:
+        """The cut and number of the first round that claims wait to be judged at."""
+        number = min(self._by_round, default=None)
+        return None if number is None else (self._cut_ms(number), number)
+
+    def _cut_ms(self, number: int) -> int:
+        return self._governance().version_in(number).cut_ms(number)
 
     def judge(
         self,
@@ -149,7 +153,7 @@ class Justifier:
             advance: brings it to the cut.
         """
         citations = self._by_round.pop(number, [])
-        cut_ms = number * self._rules.round_ms
+        cut_ms = self._cut_ms(number)
         everything = self._replica.cut_frontier(hlc_cut(cut_ms))
         by_home: dict[FeedKey, list[Citation]] = {}
         for citation in citations:
@@ -191,6 +195,11 @@ class Justifier:
             claim = citation.claim
             if claim.round != found.round:
                 self._name_round(citation, found, tally)
+            elif claim.rules_version != found.state.version.rules_version:
+                tally.unjustified += 1
+                inforce = found.state.version.rules_version
+                text = f"it cites rules version {claim.rules_version}, {inforce} is in force"
+                self._name("claim-rules-version", citation, found, text)
             elif claim.view_digest != digest:
                 self._name_view(citation, found, tally)
             elif found.offers.get(JobId(claim.job_id)) != claim.offer_id:
@@ -202,7 +211,7 @@ class Justifier:
 
     def _name_round(self, citation: Citation, found: _Matched, tally: ClaimTally) -> None:
         claim = citation.claim
-        if claim.round * self._rules.round_ms > citation.time_ms:
+        if self._cut_ms(claim.round) > citation.time_ms:
             tally.false_view += 1
             text = f"it cites round {claim.round}, whose cut lies after the claim"
             self._name("claim-round-ahead", citation, found, text)

@@ -22,7 +22,6 @@ from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
 from p2pfed.core.records import Claim, Close, Dispute, Job, Receipt, Start
-from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import hlc_ms
 
@@ -43,9 +42,8 @@ class _Offer:
 class Patterns:
     """Counts while the ledger passes, and says at the end what stands out."""
 
-    def __init__(self, state: State, rules: Rules, findings: Findings) -> None:
+    def __init__(self, state: State, findings: Findings) -> None:
         self._state = state
-        self._rules = rules
         self._findings = findings
         self._newest_ms: dict[CentreName, dict[int, int]] = {}
         self._delays: dict[Pair, tuple[int, int]] = {}
@@ -101,7 +99,7 @@ class Patterns:
             if entry is not None and entry.host_side.ended:
                 waited_ms = now_ms - hlc_ms(entry.host_side.ended)
                 self._answers[centre] += 1
-                self._late[centre] += 4 * waited_ms > 3 * self._rules.receipt_deadline_ms
+                self._late[centre] += 4 * waited_ms > 3 * self._state.rules.receipt_deadline_ms
 
     # The end
 
@@ -132,7 +130,7 @@ class Patterns:
                 continue
             # A clock that is ahead makes what it says look later, and what it hears look older.
             ahead_ms = (back - least) // 2
-            if ahead_ms > self._rules.clock_error_ms:
+            if ahead_ms > self._state.rules.clock_error_ms:
                 text = f"its clock seems to be {ahead_ms} ms ahead of {other}'s"
                 self._name("clock-offset", one, text)
 

@@ -9,6 +9,7 @@ from p2pfed.core.audit.course import AccountLine
 from p2pfed.core.audit.findings import Finding, Severity
 from p2pfed.core.audit.justify import ClaimTally
 from p2pfed.core.audit.usage import Sums, Trade
+from p2pfed.core.constitution import Version
 from p2pfed.core.ids import CentreName, FederationId, Frontier, Position, ViewDigest
 
 
@@ -88,6 +89,7 @@ class AuditReport:
         declines: claims that hosts closed, by (home, host, reason).
         counters: raw amounts delivered and consumed, by centre, resource class and day.
         totals: raw (centre, resource class, delivered, offered, consumed) over all days.
+        versions: members and rules over time, as they follow from the votes.
         story: the records about the job in focus, in order of time.
     """
 
@@ -101,6 +103,7 @@ class AuditReport:
     declines: dict[tuple[CentreName, CentreName, str], int] = field(default_factory=dict)
     counters: Counters = field(default_factory=dict)
     totals: tuple[tuple[CentreName, str, int, int, int], ...] = ()
+    versions: tuple[Version, ...] = ()
     story: tuple[StoryLine, ...] = ()
 
     @property

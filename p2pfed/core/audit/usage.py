@@ -1,9 +1,10 @@
 """What became of every usage record, and how much of it.
 
-An End states what a job consumed. Its home countersigns it (receipted), disputes it, or says
-nothing: until the deadline it is one-sided, after it overdue, and the End stands. A dispute that
-the parties or the members decided is settled. Sums are of raw amounts, so that they hold whatever
-rates were agreed; what counts in points stands in the accounts.
+An End states what a job consumed. Its home countersigns it (receipted), disputes it (perhaps after
+it had countersigned), or says nothing: until the deadline it is one-sided, after it overdue, and
+the End stands. A dispute that both parties agreed on, or the members decided, is settled. Sums are
+of raw amounts, so that they hold whatever rates were agreed; what counts in points stands in the
+accounts.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import ClaimEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
-from p2pfed.core.records import Dispute, End, Job, Receipt
-from p2pfed.core.registers import Registers
+from p2pfed.core.records import Dispute, End, Job, Receipt, Settle
 from p2pfed.core.rules import Rules
+from p2pfed.core.state import State
 from p2pfed.core.units import hlc_ms
 
 
@@ -29,6 +30,7 @@ class Standing(Enum):
 
     RECEIPTED = "receipted"
     DISPUTED = "disputed"
+    SETTLED = "settled"
     ONE_SIDED = "one-sided"
     OVERDUE = "overdue"
 
@@ -49,11 +51,11 @@ class Sums:
     core_s: int = 0
     gpu_s: int = 0
 
-    def add(self, end: End) -> None:
-        """Counts one more."""
-        self.count += 1
-        self.core_s += end.core_s
-        self.gpu_s += end.gpu_s
+    def add(self, end: End, sign: int = 1) -> None:
+        """Counts one more, or with sign -1 one less."""
+        self.count += sign
+        self.core_s += sign * end.core_s
+        self.gpu_s += sign * end.gpu_s
 
 
 class _Open(NamedTuple):
@@ -88,21 +90,24 @@ class UsageLine(NamedTuple):
 
 
 Sink = Callable[[UsageLine], None]
-"""Takes each usage record once it is known what became of it."""
+"""Takes each usage record once it is known what became of it; again, if that changed later."""
 
 
 class UsageBook:
     """Follows every usage record until it is settled."""
 
-    def __init__(
-        self, registers: Registers, rules: Rules, findings: Findings, sink: Sink | None = None
-    ) -> None:
-        self._registers = registers
-        self._rules = rules
+    def __init__(self, state: State, findings: Findings, sink: Sink | None = None) -> None:
+        self._state = state
+        self._registers = state.registers
         self._findings = findings
         self._sink = sink
         self._open: dict[ClaimId, _Open] = {}
+        self._disputed: dict[ClaimId, _Open] = {}
         self.trades: dict[Trade, Sums] = {}
+
+    @property
+    def _rules(self) -> Rules:
+        return self._state.rules
 
     def watch(self, block: Block, told: Told) -> None:
         """Reads the usage records and settlements of a block that was just folded."""
@@ -110,39 +115,78 @@ class UsageBook:
         for position, record in told:
             kind = type(record)
             if kind is End:
-                self._ended(position, cast(End, record), now_ms)
-            elif kind is Receipt or kind is Dispute:
-                self._settled(cast("Receipt | Dispute", record), now_ms)
+                self._ended(position, cast(End, record))
+            elif kind is Receipt:
+                self._receipted(ClaimId(cast(Receipt, record).claim_id), now_ms)
+            elif kind is Dispute:
+                self._dispute(cast(Dispute, record), now_ms)
+            elif kind is Settle:
+                self._settle(ClaimId(cast(Settle, record).claim_id))
 
-    def _ended(self, position: Position, end: End, now_ms: int) -> None:
-        entry = self._registers.claims.get(ClaimId(end.claim_id))
-        job = None if entry is None else self._registers.job_of(entry.claim_id)
-        if entry is None or entry.claim is None or job is None:
+    def _read(self, claim_id: ClaimId, position: Position) -> _Open | None:
+        """The usage record of a claim, as the registers hold it."""
+        entry = self._registers.claims.get(claim_id)
+        job = self._registers.job_of(claim_id)
+        if entry is None or entry.claim is None or entry.host_side.end is None or job is None:
+            return None
+        rules = self._rules
+        return _Open(
+            end=entry.host_side.end,
+            position=position,
+            host=entry.claim.offer_id.centre,
+            job=JobId(entry.claim.job_id),
+            deadline_ms=hlc_ms(entry.host_side.ended) + rules.receipt_deadline_ms,
+            entry=entry,
+            posted=job.job,
+        )
+
+    def _ended(self, position: Position, end: End) -> None:
+        claim_id = ClaimId(end.claim_id)
+        found = self._read(claim_id, position)
+        if found is None:
             return
-        deadline_ms = now_ms + self._rules.receipt_deadline_ms
-        job_id = JobId(entry.claim.job_id)
-        found = _Open(end, position, position.centre, job_id, deadline_ms, entry, job.job)
-        if entry.settlement is not None:
+        if found.entry.settlement is not None:
             # Settled before it was stated: counts as never settled, conduct names it.
-            self._count(entry.claim_id, found, Standing.OVERDUE)
+            self._count(claim_id, found, Standing.OVERDUE)
         else:
-            self._open[entry.claim_id] = found
+            self._open[claim_id] = found
 
-    def _settled(self, record: Receipt | Dispute, now_ms: int) -> None:
-        claim_id = ClaimId(record.claim_id)
+    def _receipted(self, claim_id: ClaimId, now_ms: int) -> None:
         found = self._open.pop(claim_id, None)
         if found is None:
             return
         if now_ms > found.deadline_ms:
-            text = f"its home answered {now_ms - found.deadline_ms} ms after the deadline"
-            self._name("usage-overdue", claim_id, found, text, now_ms)
-            self._count(claim_id, found, Standing.OVERDUE)
-        elif isinstance(record, Dispute):
-            text = f"{record.core_s} of {found.end.core_s} core-seconds: {record.reason}"
-            self._name("usage-disputed", claim_id, found, text, now_ms)
-            self._count(claim_id, found, Standing.DISPUTED)
+            self._name_late(claim_id, found, now_ms)
         else:
             self._count(claim_id, found, Standing.RECEIPTED)
+
+    def _dispute(self, record: Dispute, now_ms: int) -> None:
+        claim_id = ClaimId(record.claim_id)
+        found = self._open.pop(claim_id, None)
+        if found is None:
+            found = self._read(claim_id, record.claim_id)
+            if found is None or now_ms > found.deadline_ms:
+                return
+            trade = Trade(claim_id.centre, found.host, Standing.RECEIPTED)
+            self.trades.setdefault(trade, Sums()).add(found.end, -1)
+        elif now_ms > found.deadline_ms:
+            self._name_late(claim_id, found, now_ms)
+            return
+        text = f"{record.core_s} of {found.end.core_s} core-seconds: {record.reason}"
+        self._name("usage-disputed", claim_id, found, text, now_ms)
+        self._disputed[claim_id] = found
+
+    def _settle(self, claim_id: ClaimId) -> None:
+        found = self._disputed.get(claim_id)
+        agreed = None if found is None else found.entry.agreement()
+        if found is not None and agreed is not None:
+            del self._disputed[claim_id]
+            self._count(claim_id, found, Standing.SETTLED, agreed[1:])
+
+    def _name_late(self, claim_id: ClaimId, found: _Open, now_ms: int) -> None:
+        text = f"its home answered {now_ms - found.deadline_ms} ms after the deadline"
+        self._name("usage-overdue", claim_id, found, text, now_ms)
+        self._count(claim_id, found, Standing.OVERDUE)
 
     def finish(self, at_ms: int) -> None:
         """Counts what nobody has answered at the end."""
@@ -154,18 +198,40 @@ class UsageBook:
             self._name("usage-overdue", claim_id, found, text, found.deadline_ms)
             self._count(claim_id, found, Standing.OVERDUE)
         self._open.clear()
+        decided = {
+            version.decision.claim_id: (version.decision.core_s, version.decision.gpu_s)
+            for version in self._state.governance.versions()
+            if version.decision is not None and version.start_ms <= at_ms
+        }
+        for claim_id, found in sorted(self._disputed.items()):
+            agreed = decided.get(claim_id)
+            standing = Standing.DISPUTED if agreed is None else Standing.SETTLED
+            self._count(claim_id, found, standing, agreed)
+        self._disputed.clear()
 
-    def _count(self, claim_id: ClaimId, found: _Open, standing: Standing) -> None:
+    def _count(
+        self,
+        claim_id: ClaimId,
+        found: _Open,
+        standing: Standing,
+        agreed: tuple[int, int] | None = None,
+    ) -> None:
         trade = Trade(claim_id.centre, found.host, standing)
         self.trades.setdefault(trade, Sums()).add(found.end)
         if self._sink is not None:
-            self._sink(self._line(claim_id, found, standing))
+            self._sink(self._line(claim_id, found, standing, agreed))
 
-    def _line(self, claim_id: ClaimId, found: _Open, standing: Standing) -> UsageLine:
-        end, settled = found.end, found.entry.settlement
-        core_s, gpu_s = end.core_s, end.gpu_s
-        if standing is Standing.DISPUTED and settled is not None:
-            core_s, gpu_s = min(core_s, settled.core_s), min(gpu_s, settled.gpu_s)
+    def _line(
+        self,
+        claim_id: ClaimId,
+        found: _Open,
+        standing: Standing,
+        agreed: tuple[int, int] | None,
+    ) -> UsageLine:
+        end, dispute = found.end, found.entry.dispute
+        core_s, gpu_s = agreed or (end.core_s, end.gpu_s)
+        if standing is Standing.DISPUTED and dispute is not None:
+            core_s, gpu_s = min(core_s, dispute.core_s), min(gpu_s, dispute.gpu_s)
         resource = self._rules.resource_class(found.posted.resource_class)
         amount = 0 if resource is None else resource.amount(core_s=core_s, gpu_s=gpu_s)
         return UsageLine(
