@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from p2pfed.cli.ledger_verify import report_to_json
 from p2pfed.core.audit import AuditReport, Finding
+from p2pfed.core.constitution import Version
 
 
 def audit_to_json(
@@ -49,15 +50,32 @@ def _report(report: AuditReport) -> dict[str, object]:
         "claims": [
             {"home": home, **asdict(tally)} for home, tally in sorted(report.claims.items())
         ],
+        "declines": [
+            {"home": home, "host": host, "reason": reason, "count": count}
+            for (home, host, reason), count in sorted(report.declines.items())
+        ],
+        **_accounts(report),
+        "versions": [_version(version) for version in report.versions],
+        "story": [
+            {
+                "time_ms": line.time_ms,
+                "position": str(line.position),
+                "record": line.kind,
+                "detail": line.detail,
+                "inert": line.inert,
+            }
+            for line in report.story
+        ],
+    }
+
+
+def _accounts(report: AuditReport) -> dict[str, object]:
+    return {
         "usage": [
             {"home": home, "host": host, "standing": standing.value, **asdict(sums)}
             for (home, host, standing), sums in sorted(
                 report.trades.items(), key=lambda item: (*item[0][:2], item[0][2].value)
             )
-        ],
-        "declines": [
-            {"home": home, "host": host, "reason": reason, "count": count}
-            for (home, host, reason), count in sorted(report.declines.items())
         ],
         "days": [
             {
@@ -90,26 +108,16 @@ def _report(report: AuditReport) -> dict[str, object]:
             }
             for centre, resource_class, delivered, offered, consumed in report.totals
         ],
-        "versions": [
-            {
-                "number": version.number,
-                "rules_version": version.rules_version,
-                "start_ms": version.start_ms,
-                "members": list(version.members),
-                "proposal": None if version.proposal_id is None else str(version.proposal_id),
-                "adopt": None if version.adopt is None else str(version.adopt),
-                "votes": [str(vote) for vote in version.votes],
-            }
-            for version in report.versions
-        ],
-        "story": [
-            {
-                "time_ms": line.time_ms,
-                "position": str(line.position),
-                "record": line.kind,
-                "detail": line.detail,
-                "inert": line.inert,
-            }
-            for line in report.story
-        ],
+    }
+
+
+def _version(version: Version) -> dict[str, object]:
+    return {
+        "number": version.number,
+        "rules_version": version.rules_version,
+        "start_ms": version.start_ms,
+        "members": list(version.members),
+        "proposal": None if version.proposal_id is None else str(version.proposal_id),
+        "adopt": None if version.adopt is None else str(version.adopt),
+        "votes": [str(vote) for vote in version.votes],
     }

@@ -11,7 +11,8 @@ from p2pfed.core.audit.views import Views
 from p2pfed.core.charter import encode_charter
 from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.simulate.scene import Faults
-from tests.federation.scenarios import HOMES, UNKIND, busy_federation, heal, job
+from tests.federation.councils import NAMES, agreed, propose_rules, vote
+from tests.federation.scenarios import CALM, HOMES, UNKIND, busy_federation, heal, job
 from tests.federation.test_forks import (
     FORKER,
     agree,
@@ -75,3 +76,23 @@ def test_of_a_forked_ledger_only_the_forker_is_accused(seed: int, centres: int) 
         assert stated == {name: state.standing(name, cut_ms) for name in names(world)}
         assert report.ledger.cut_digest == ledger.digest(cut_ms)
         assert sum(tally.justified for tally in report.claims.values()) >= len(rest)
+
+
+def test_rules_and_rounds_that_changed_are_followed() -> None:
+    world = busy_federation(1, SLOW, jobs=12)
+    world.run(2_000)
+    world.faults = CALM
+    proposal = propose_rules(world, NAMES[0], round_ms=2_000, claim_wait_ms=6_000)
+    vote(world, proposal, *NAMES[1:3])
+    assert world.run(90_000, lambda: agreed(world, 2))
+    for number, home in enumerate(HOMES * 3):
+        world.submit(home, job(40 + number))
+    heal(world)
+    centre = world.centres[HOMES[1]]
+    assert centre.node is not None
+    data = b"".join(write_ledger(encode_charter(world.charter), centre.disk.blocks))
+    report = audit_ledger(FileSource(io.BytesIO(data)))
+    assert report.ledger.findings == ()
+    assert [version.rules_version for version in report.versions] == [1, 2]
+    assert len(report.versions[1].votes) >= 2
+    assert sum(tally.justified for tally in report.claims.values()) >= 18
