@@ -76,6 +76,7 @@ class _Attempt:
     submitted: bool
     state: NativeState | None = None
     cancel: bool = False
+    cancel_told: bool = False
     rest_until: float = 0.0
 
 
@@ -105,6 +106,7 @@ class Natives:
         self._todo: list[SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload]
         self._todo = []
         self._later: list[tuple[float, SubmitNative | WatchNative]] = []
+        self._cancel_later: set[ClaimId] = set()
         self._lock = trio.Lock()
 
     @property
@@ -197,8 +199,11 @@ class Natives:
                 if attempt is not None:
                     attempt.cancel = True
                     await self._cancel(attempt)
+                elif any(e.claim_id == effect.claim_id for _, e in self._later):
+                    self._cancel_later.add(effect.claim_id)
             case ForgetClaim():
                 self._attempts.pop(effect.claim_id, None)
+                self._cancel_later.discard(effect.claim_id)
                 await self._remove(self._spool.claim(effect.claim_id))
                 await self._remove(self._spool.staging(RESULT_STAGING + str(effect.claim_id)))
             case ForgetPayload():
@@ -227,9 +232,12 @@ class Natives:
             self._later.append((trio.current_time() + RETRY_S, effect))
             return
         submitted = isinstance(effect, WatchNative)
-        self._attempts[effect.claim_id] = _Attempt(
-            effect.claim_id, effect.job, native, run, submitted
-        )
+        attempt = _Attempt(effect.claim_id, effect.job, native, run, submitted)
+        self._attempts[effect.claim_id] = attempt
+        if effect.claim_id in self._cancel_later:
+            self._cancel_later.discard(effect.claim_id)
+            attempt.cancel = True
+            await self._cancel(attempt)
 
     async def _has_no_folder(self, effect: SubmitNative | WatchNative, error: InputError) -> None:
         """Without its folder an attempt can't have begun; of one from a former life less is sure.
@@ -294,12 +302,16 @@ class Natives:
             await self._call(self._executor.cancel, attempt.native)
         except ExecutorError as error:
             log.warning("can't cancel %s: %s", attempt.native.name, error)
+        else:
+            attempt.cancel_told = True
 
     # Polling
 
     async def _poll(self) -> bool:
         """Asks for the state of all attempts; returns True if one changed."""
         awake = [a for a in self._attempts.values() if a.rest_until <= trio.current_time()]
+        for attempt in [a for a in awake if a.cancel and not a.cancel_told]:
+            await self._cancel(attempt)
         for attempt in [a for a in awake if not a.submitted]:
             await self._submit(attempt)
         watched = [a for a in awake if a.submitted]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
+import trio.testing
 
 from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
 from p2pfed.core.records import Job, Outcome
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.interface import Capacity, NativeJob, NativeState, NativeStatus
 from p2pfed.execute.observation import Observation
-from p2pfed.node.effects import SubmitNative
+from p2pfed.node.effects import CancelNative, SubmitNative
 from p2pfed.node.events import Event, NativeEnded, NativeRefused, NativeRunning
 from p2pfed.shell.archive import load_archive, pack_payload
 from p2pfed.shell.manifest import RunSpec
@@ -39,6 +41,9 @@ class Scripted:
         self.refusals: dict[str, ExecutorError] = {}
         self.states: dict[str, list[NativeStatus]] = {}
         self.submitted: list[str] = []
+        self.cancelled: list[str] = []
+        self.away = 0
+        self.done = trio.Event()
 
     def submit(self, job: NativeJob) -> None:
         if job.name in self.refusals:
@@ -54,7 +59,11 @@ class Scripted:
         return found
 
     def cancel(self, job: NativeJob) -> None:
-        self.submitted.remove(job.name)
+        if self.away:
+            self.away -= 1
+            raise ExecutorError("batch-away", "it is away", transient=True)
+        self.cancelled.append(job.name)
+        trio.from_thread.run_sync(self.done.set)
 
     def evict(self, job: NativeJob, notice_s: int) -> None:
         self.submitted.remove(job.name)
@@ -160,3 +169,48 @@ async def test_without_its_folder_an_attempt_is_given_up(tmp_path: Path) -> None
     (refused,) = await told(executor, spool, [effect])
     assert isinstance(refused, NativeRefused)
     assert not executor.submitted
+
+
+async def test_a_cancel_that_could_not_be_told_is_told_again(tmp_path: Path) -> None:
+    spool, executor = Spool(tmp_path), Scripted()
+    executor.away = 2
+    executor.states["job-7"] = ended("job-7", 0)[:1]
+    effect = started(spool, 7)
+    cancel = CancelNative(claim_id=effect.claim_id, native_name="job-7")
+    await until_cancelled(executor, spool, [effect, cancel])
+    assert executor.cancelled == ["job-7"]
+
+
+async def test_a_cancel_outlives_a_folder_that_can_not_be_read_yet(tmp_path: Path) -> None:
+    spool, executor = Spool(tmp_path), Scripted()
+    executor.states["job-7"] = ended("job-7", 0)[:1]
+    effect = started(spool, 7)
+    work = spool.claim(effect.claim_id) / "files"
+    work.rename(tmp_path / "aside")  # its rename to the working folder fails until it is back
+
+    def mend() -> None:
+        (tmp_path / "aside").rename(work)
+
+    cancel = CancelNative(claim_id=effect.claim_id, native_name="job-7")
+    await until_cancelled(executor, spool, [effect, cancel], mend)
+    assert executor.cancelled == ["job-7"]
+
+
+async def until_cancelled(
+    executor: Scripted,
+    spool: Spool,
+    effects: list[SubmitNative | CancelNative],
+    mend: Callable[[], None] = lambda: None,
+) -> None:
+    """Performs the effects, mends what is broken after the first try, and awaits the cancel."""
+    send, _ = trio.open_memory_channel[Event](100)
+    natives = Natives(executor, spool, send)
+    for effect in effects:
+        natives.perform(effect)
+    with trio.fail_after(DEADLINE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(natives.run)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            mend()
+            await executor.done.wait()
+            nursery.cancel_scope.cancel()
