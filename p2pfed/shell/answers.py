@@ -254,7 +254,8 @@ class OfferView(TypedDict):
 class JobView(TypedDict):
     """A job in one line.
 
-    `name` and `script` are known only at home, else None. `host` and `claim_id` are those of the
+    `name`, `script`, `user` and `pseudonym` (what its payload says in the user's place) are known
+    only at home, else None. `host` and `claim_id` are those of the
     current or last attempt. `waited_ms` runs from `posted_ms` to the last start (or to now).
     `outcome` is the last End's, in lower case (`completed`, `failed`, `timeout`, `out-of-memory`,
     `cancelled`, `preempted`, `node-failure`, `not-started`, `not-found`). `reason` says why the
@@ -265,6 +266,8 @@ class JobView(TypedDict):
     home: str
     name: str | None
     script: str | None
+    user: str | None
+    pseudonym: str | None
     state: JobState
     final: bool
     held: bool

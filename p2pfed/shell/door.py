@@ -107,11 +107,13 @@ class Submission:
 
     The folder is a fresh one below `Door.staging`; who takes the submission owns it. `sibling`
     names the local job that this one was made from, if it was; see `p2pfed.node.siblings`.
+    `user` is the local account that it comes from; it never leaves this centre.
     """
 
     request: JobRequest
     folder: Path
     sibling: bytes = b""
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

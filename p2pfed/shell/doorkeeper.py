@@ -57,6 +57,7 @@ from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
+from p2pfed.shell.pseudonyms import VARIABLE, Pseudonyms
 from p2pfed.shell.sections import OfferTemplate
 from p2pfed.store.database import Database
 from p2pfed.store.files import disk_errors
@@ -113,6 +114,7 @@ class Doorkeeper:
             job_id = JobId(parse_position(key.removeprefix(JOB_PREFIX)))
             self._local[job_id] = parse_local_job(value, key)
         self._files: dict[ClaimId, Sealed] = {}
+        self._pseudonyms = Pseudonyms(config.state / "pseudonyms.key")
 
     def reload(self, config: CentreConfig) -> None:
         """Uses the offer templates of a configuration that was read again."""
@@ -138,10 +140,13 @@ class Doorkeeper:
         request = submission.request
         blocked = self._node.control.blocked
         request = replace(request, deny=tuple(sorted({*request.deny, *blocked})))
+        user = submission.user
+        pseudonym = await trio.to_thread.run_sync(self._pseudonyms.of, user) if user else ""
+        own = dict(request.environment) | ({VARIABLE: pseudonym} if pseudonym else {})
         run = RunSpec(
             script=request.script,
             arguments=request.arguments,
-            environment=request.environment,
+            environment=tuple(sorted(own.items())),
             stdout=request.stdout,
             stderr=request.stderr,
             fetch=request.fetch,
@@ -149,7 +154,12 @@ class Doorkeeper:
         sealed = await trio.to_thread.run_sync(self._publish, submission.folder, run)
         job = request.job(payload_digest=sealed.digest, payload_bytes=sealed.manifest.total_bytes)
         local = LocalJob(
-            name=request.name, script=request.script, stdout=request.stdout, stderr=request.stderr
+            name=request.name,
+            script=request.script,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            user=user,
+            pseudonym=pseudonym,
         )
 
         def event(number: RequestId) -> Event:

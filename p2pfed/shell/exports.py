@@ -355,7 +355,9 @@ class Exports:
         )
         try:
             await trio.to_thread.run_sync(_stage, folder, script, sibling, wishes.inputs)
-            submission = Submission(request=request, folder=folder, sibling=sibling.dump())
+            submission = Submission(
+                request=request, folder=folder, sibling=sibling.dump(), user=user
+            )
             view = await self._keeper.submit(submission)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

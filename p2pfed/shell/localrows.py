@@ -22,12 +22,15 @@ class LocalJob:
         name: what its user calls it.
         script: the script's file name.
         stdout, stderr: paths of the two streams in the result.
+        user, pseudonym: the local account that it comes from, and what hosts see of it.
     """
 
     name: str
     script: str
     stdout: str
     stderr: str
+    user: str = ""
+    pseudonym: str = ""
 
 
 def dump_local_job(job: LocalJob) -> bytes:

@@ -209,6 +209,8 @@ def job(
         home=entry.job_id.centre,
         name=None if local is None else local.name,
         script=None if local is None else local.script,
+        user=None if local is None else local.user or None,
+        pseudonym=None if local is None else local.pseudonym or None,
         state=JOB_WORDS[verdict.state],
         final=verdict.state.final,
         held=entry.held,

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from p2pfed.core.ids import OfferId, parse_position
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.shell.answers import JobResult, Notice
-from p2pfed.shell.api.control_routes import CONTROL_ROUTES
+from p2pfed.shell.api.control_routes import CONTROL_ROUTES, who_of
 from p2pfed.shell.api.council_routes import COUNCIL_ROUTES
 from p2pfed.shell.api.errors import error_view, status_of
 from p2pfed.shell.api.requests import (
@@ -147,6 +148,7 @@ async def _submit(door: Door, request: Request) -> Response:
         folder = Path(tempfile.mkdtemp(prefix="upload-", dir=staging))
     try:
         submission, script = await _receive(request, folder)
+        submission = replace(submission, user=who_of(request))
         job = await door.submit(submission)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

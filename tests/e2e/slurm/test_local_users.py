@@ -116,7 +116,8 @@ def test_a_job_that_waits_runs_elsewhere_whatever_is_killed_meanwhile(
     (home / "data.txt").write_text("42\n")
     script = (
         "#!/bin/sh\n#P2PFED --input data.txt --fetch 'new/*.csv'\n"
-        f"echo ran >>{witness}/ran\ncat data.txt\necho $SLURM_CLUSTER_NAME\nid -un\necho oops >&2\n"
+        f"echo ran >>{witness}/ran\ncat data.txt\necho $SLURM_CLUSTER_NAME\nid -un\n"
+        "echo $P2PFED_USER\necho oops >&2\n"
         f"mkdir new\necho 1,2 >new/a.csv\n{GO.format(witness=witness)}exit 3\n"
     )
     job_id = sbatch(home, script, "--output=out-%j.txt", "--error=err-%j.txt")
@@ -133,7 +134,11 @@ def test_a_job_that_waits_runs_elsewhere_whatever_is_killed_meanwhile(
     assert f"failed at {host}" in said
     wait_until(lambda: state("alpha", job_id) == "CANCELLED", "the end of the local job", 30)
     out = home / f"out-{job_id}.txt"
-    assert out.read_text() == f"42\n{host}\n{GUEST}\n"
+    data, cluster, account, pseudonym = out.read_text().splitlines()
+    assert (data, cluster, account) == ("42", host, GUEST)
+    (view,) = alpha.jobs().values()
+    assert (view["user"], view["pseudonym"]) == (RESIDENT, pseudonym)
+    assert RESIDENT.encode() not in alpha.export().read_bytes()
     assert (home / f"err-{job_id}.txt").read_text() == "oops\n"
     assert (home / "new" / "a.csv").read_text() == "1,2\n"
     assert out.stat().st_uid == pwd.getpwnam(RESIDENT).pw_uid
