@@ -64,12 +64,13 @@ RETRY_MS: Final = 1_000
 """How soon to look again at what only waits for a clock to be right."""
 
 
-def native_name(claim_id: ClaimId) -> str:
+def native_name(claim_id: ClaimId, federation: bytes) -> str:
     """The batch system's name for an attempt: tells the claim, and is unique without looking.
 
-    At most 64 characters, as a word of a record; the tag is of the whole id.
+    At most 64 characters, as a word of a record; the tag is of the whole id and of the federation,
+    since claims of two federations of one centre may have the same id.
     """
-    tag = hashlib.sha256(str(claim_id).encode()).hexdigest()[:8]
+    tag = hashlib.sha256(federation + str(claim_id).encode()).hexdigest()[:8]
     return f"p2pfed-{claim_id}"[: 64 - 1 - len(tag)] + f"-{tag}"
 
 
@@ -276,7 +277,7 @@ class Host:
         elif not self._trust.clock(turn.now_ms):
             self._deadlines.at(min(before_ms, turn.now_ms + RETRY_MS), entry.claim_id)
         else:
-            name = native_name(entry.claim_id)
+            name = native_name(entry.claim_id, self._ledger.federation.id)
             self._write(Start(claim_id=entry.claim_id, native_name=name), entry, turn)
 
     def _beyond_window(self, entry: ClaimEntry, job: Job, now_ms: int) -> bool:

@@ -302,9 +302,9 @@ class OfferTemplate:
         default=600,
     )
     long_share: int = key(
-        "With follow: percentage of it that jobs longer than an hour may hold",
+        "With follow: percentage of it that jobs longer than an hour may hold, rounded down",
         PERCENT_OR_0,
-        default=100,
+        default=50,
     )
     gaps: bool = key(
         "With follow: offer apart what is free only until the next local job is expected",

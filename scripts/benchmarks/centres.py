@@ -148,10 +148,11 @@ class Federation:
     centres: dict[str, Centre] = field(default_factory=dict)
 
     @classmethod
-    def found(cls, count: int, *, relayed: bool = False) -> Self:
+    def found(cls, count: int, *, relayed: bool = False, rules: str = "") -> Self:
         """Makes the folders of `count` centres and the charter that all of them signed.
 
-        With `relayed`, peers dial a `Relay` before each daemon instead of the daemon.
+        With `relayed`, peers dial a `Relay` before each daemon instead of the daemon. `rules` are
+        those that differ from the defaults, as TOML.
         """
         made = cls(Path(tempfile.mkdtemp(prefix="p2pfed-bench-")))
         for number in range(count):
@@ -166,7 +167,8 @@ class Federation:
             made.centres[name] = Centre(name, folder, relay)
         draft = str(made.root / "charter.cbor")
         cards = [str(c.folder / "card.json") for c in made]
-        _call("charter", "new", *cards, "-o", draft)
+        (made.root / "rules.toml").write_text(rules)
+        _call("charter", "new", *cards, "--rules", str(made.root / "rules.toml"), "-o", draft)
         for centre in made:
             _call("charter", "sign", draft, "--config", str(centre.folder))
         for centre in made:

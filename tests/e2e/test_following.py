@@ -17,6 +17,7 @@ follow = true
 nodes = 1
 cores_per_node = 4
 memory_mib_per_node = 2048
+long_share = 100
 {more}
 """
 
@@ -97,7 +98,7 @@ def test_a_window_that_is_over_closes_the_offer(federation: Federation) -> None:
     write_template(alpha, f'windows = ["{today - timedelta(days=3)}"]')
     alpha.cli("reload")
     until_offers(alpha)
-    write_template(alpha, 'long_share = 100\nclasses = ["low"]')
+    write_template(alpha, 'classes = ["low"]')
     alpha.cli("reload")
     until_offers(alpha, idle=1)
     with alpha.client() as client:

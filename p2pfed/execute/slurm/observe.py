@@ -17,8 +17,8 @@ from p2pfed.execute.interface import Capacity
 from p2pfed.execute.observation import Gpus, LocalWish, Observation, SeenGuest, SeenNode
 from p2pfed.execute.slurm.parse import gpus_by_type
 
-_FREE: Final = frozenset({"idle", "mixed", "idle+planned", "mixed+planned", "planned"})
-"""States in sinfo(1) of nodes that jobs are given; planned: the backfill scheduler has, for later.
+_UP: Final = frozenset({"idle", "mixed", "allocated"})
+"""States in sinfo(1) of nodes that jobs are given, alone or with `+planned`.
 
 Any other flag or suffix (`*` not responding, `$` in maintenance, `~#!%` power) spoils it.
 """
@@ -60,7 +60,7 @@ def _node(
     name: str, state: str, cores: str, memory_mib: int, used_mib: int, gres: str, gres_used: str
 ) -> SeenNode:
     _, cores_idle, _, cores_all = map(int, cores.split("/"))
-    usable = state in _FREE
+    usable = state.removesuffix("+planned") in _UP or state == "planned"
     has = gpus_by_type(gres)
     used = gpus_by_type(gres_used)
     idle = {kind: max(0, count - used.get(kind, 0)) for kind, count in has.items()}

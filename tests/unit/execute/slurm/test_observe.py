@@ -39,8 +39,13 @@ def test_only_what_slurm_would_give_now_is_idle() -> None:
     nodes = parse_nodes(NODES)
     assert [node.name for node in nodes] == ["gamma1", "gamma2", "gamma3", "gamma4"]
     assert [node.idle_cores for node in nodes] == [3, 0, 0, 4]
-    assert [node.idle_memory_mib for node in nodes] == [3800, 0, 0, 4000]
-    assert [node.idle_gpus for node in nodes] == [(("fake", 1),), (), (), (("fake", 2),)]
+    assert [node.idle_memory_mib for node in nodes] == [3800, 3200, 0, 4000]
+    assert [node.idle_gpus for node in nodes] == [
+        (("fake", 1),),
+        (("fake", 2),),
+        (),
+        (("fake", 2),),
+    ]
     assert nodes[0].queues == ("guest", "local")
 
 

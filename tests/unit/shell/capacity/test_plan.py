@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from p2pfed.shell.capacity.plan import Books, Promise, Site
+from p2pfed.shell.capacity.plan import Books, Held, Promise, Site
+from p2pfed.shell.capacity.room import Shape
 from tests.unit.shell.capacity.worlds import (
     NOW_MS,
     WHOLE,
@@ -43,6 +44,12 @@ def test_memory_bounds_as_cores_do() -> None:
 def test_guests_are_counted_once_where_they_run() -> None:
     look = seen(node(1, idle=0), node(2), node(3, idle=0), guests={"g": ["n1"]})
     assert planned(look, books=Books(held=(held("g"),)))["idle"].nodes == 2
+
+
+def test_a_guest_that_takes_little_memory_keeps_no_other_node_off() -> None:
+    small = Held(name="g", part="idle", nodes=1, shape=Shape(cores=4, gpus=0, memory_mib=64))
+    look = seen(node(1, idle=0, idle_memory_mib=3936), node(2), guests={"g": ["n1"]})
+    assert planned(look, books=Books(held=(small,)))["idle"].nodes == 2
 
 
 def test_guests_that_share_a_node_leave_the_rest_of_it_on_offer() -> None:

@@ -23,6 +23,7 @@ def template(**changes: Any) -> OfferTemplate:
         "cores_per_node": 4,
         "memory_mib_per_node": 1000,
         "walltime_max_s": 7200,
+        "long_share": 100,
     }
     return OfferTemplate(**{**values, **changes})
 
