@@ -134,9 +134,11 @@ class Council:
         self.wait(60)
         return adopt
 
-    def fold(self, blocks: Iterable[Block] | None = None) -> Governance:
+    def fold(
+        self, blocks: Iterable[Block] | None = None, *, into: Governance | None = None
+    ) -> Governance:
         """What a node makes of these blocks."""
-        governance = Governance(map(member_of, self.names), self.rules)
+        governance = into or Governance(map(member_of, self.names), self.rules)
         for block in self.blocks if blocks is None else blocks:
             governance.witness(block)
             for position, record in zip(block.positions(), block.records, strict=True):

@@ -9,6 +9,7 @@ from p2pfed.core.proposals import votes_needed
 from p2pfed.core.records import Leave, ProposalKind, WithdrawProposal
 from p2pfed.core.units import hlc
 from tests.unit.core.councils import NAMES, RULES, Council, card_fields, card_of
+from tests.writers import START_MS
 
 ALPHA, BETA, ZETA = CentreName("alpha"), CentreName("beta"), CentreName("zeta")
 
@@ -290,3 +291,39 @@ def test_a_second_centre_with_the_same_key_is_not_admitted() -> None:
     proposal = council.propose("alpha", ProposalKind.ADMIT, **fields)
     council.decide("alpha", proposal, "alpha", "beta", "gamma")
     assert len(council.fold().versions()) == 1
+
+
+def test_a_centre_that_forks_to_vote_both_ways_counts_as_the_adopting_centre_saw_it() -> None:
+    council = Council("alpha", "beta", "gamma")
+    proposal = admission(council)
+    rival = council.writers["gamma"].branch()
+    (no,) = council.vote(proposal, "gamma", in_favour=False)
+    against = council.blocks.pop()
+    council.writers["gamma"] = rival
+    council.wait(1)
+    council.write("gamma")
+    (yes,) = council.vote(proposal, "gamma")
+    council.adopt("alpha", proposal, [yes, *council.vote(proposal, "alpha")])
+    assert yes > no
+    council.blocks.append(against)
+    council.wait(60)
+    for order in (council.blocks, [council.blocks[-1], *council.blocks[:-1]]):
+        governance = council.fold(order)
+        governance.convict(FeedKey(CentreName("gamma"), 0), hlc(council.now_ms))
+        assert len(governance.versions()) == 2, "the Adopt came before the proof"
+        early = council.fold(order)
+        early.convict(FeedKey(CentreName("gamma"), 0), hlc(START_MS))
+        assert len(early.versions()) == 1, "whose fork is proven has no vote"
+
+
+def test_two_proposals_at_one_place_of_a_forked_feed_are_none() -> None:
+    council = Council("alpha", "beta", "gamma")
+    rival = council.writers["alpha"].branch()
+    proposal = council.propose_rules("alpha", balance_points=1)
+    hidden = council.blocks.pop()
+    council.writers["alpha"] = rival
+    assert council.propose_rules("alpha", balance_points=2) == proposal
+    council.decide("beta", proposal, "beta", "gamma")
+    assert len(council.fold().versions()) == 2
+    governance = council.fold([*council.blocks, hidden])
+    assert len(governance.versions()) == 1
