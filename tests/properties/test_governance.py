@@ -34,7 +34,10 @@ def council_of(seed: int, steps: int) -> Council:
         elif action < 6:
             in_favour = dice.random() < 0.8
             votes.setdefault(proposal, []).extend(council.vote(proposal, name, in_favour=in_favour))
-        elif action < 8:
+        elif action == 6:
+            base = len(council.fold().versions())
+            council.decide(name, proposal, *council.names, base=base)
+        elif action == 7:
             base = dice.choice((1, len(council.fold().versions())))
             acked = council.names if dice.random() < 0.8 else ()
             council.adopt(name, proposal, votes.get(proposal, ()), base=base, acked_by=acked)
@@ -89,7 +92,7 @@ def told(governance: Governance, cut_ms: int) -> object:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seeds, st.integers(5, 40))
 def test_invariant_5_the_order_of_blocks_decides_nothing(seed: int, steps: int) -> None:
     council = council_of(seed, steps)
@@ -114,7 +117,7 @@ def test_a_fork_of_the_registers_goes_its_own_way_to_the_same_end(
     assert told(twin, council.last_ms()) == told(council.fold(), council.last_ms())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seeds, st.integers(5, 40))
 def test_every_version_was_carried_under_the_one_before_it(seed: int, steps: int) -> None:
     governance = council_of(seed, steps).fold()
@@ -129,8 +132,8 @@ def test_every_version_was_carried_under_the_one_before_it(seed: int, steps: int
 
 def test_the_worlds_hold_decisions_of_every_fate() -> None:
     states, lengths = set(), set()
-    for seed in range(25):
-        council = council_of(seed, 40)
+    for seed in range(16):
+        council = council_of(seed, 30)
         governance = council.fold()
         cut_ms = council.last_ms() + 60_000
         lengths.add(len(governance.versions()))
