@@ -184,31 +184,17 @@ def readmit(
 
 @propose.command("replace-key")
 @_CARD
-@click.option("--new-epoch", is_flag=True, help="Its feed is lost, too: it begins a new one.")
 @reason_option
 @deadline_option
 @json_option
 @daemon_options
 @pass_session
 def replace_key(
-    session: Session,
-    card: Path,
-    reason: str,
-    deadline: str | None,
-    *,
-    new_epoch: bool,
-    as_json: bool,
+    session: Session, card: Path, reason: str, deadline: str | None, *, as_json: bool
 ) -> None:
-    """Replace the lost key of a member by the one on its new CARD."""
-    _propose(
-        session,
-        "replace-key",
-        card=read_text(card, "the card"),
-        new_epoch=new_epoch,
-        reason=reason,
-        deadline=deadline,
-        as_json=as_json,
-    )
+    """Replace the lost key of a member by the one on its new CARD; it begins a new epoch."""
+    text = read_text(card, "the card")
+    _propose(session, "replace-key", card=text, reason=reason, deadline=deadline, as_json=as_json)
 
 
 @propose.command("new-epoch")

@@ -223,13 +223,10 @@ def refusal(
         case _:
             if known is None or subject not in present:
                 return f"{subject} is not a member"
-            if proposal.kind is ProposalKind.NEW_EPOCH and proposal.epoch != epoch + 1:
+            if proposal.kind is not ProposalKind.REMOVE and proposal.epoch != epoch + 1:
                 return f"the next epoch of {subject} is {epoch + 1}"
-            if proposal.kind is ProposalKind.REPLACE_KEY:
-                if proposal.epoch not in (epoch, epoch + 1):
-                    return f"the epoch of {subject} is {epoch}, the next one {epoch + 1}"
-                if proposal.card is not None and proposal.card.public_key == known.public_key:
-                    return f"{subject} has this key already"
+            if proposal.card is not None and proposal.card.public_key == known.public_key:
+                return f"{subject} has this key already"
     return _key_refusal(proposal, base)
 
 

@@ -41,7 +41,6 @@ class ProposalRequest:
     Attributes:
         card: with its signature, for the kinds that need one.
         deadline_ms: milliseconds from now; None for the usual time.
-        new_epoch: a replaced key shall begin a new feed.
     """
 
     kind: ProposalKind
@@ -50,7 +49,6 @@ class ProposalRequest:
     subject: CentreName | None = None
     card: tuple[Card, bytes] | None = None
     rules: Rules | None = None
-    new_epoch: bool = False
     claim_id: ClaimId | None = None
     core_s: int = 0
     gpu_s: int = 0
@@ -162,8 +160,7 @@ class Governing:
         known = self._node.ledger.live.governance.versions()[-1].known.get(subject)
         if known is None or request.kind in (ProposalKind.REMOVE, ProposalKind.DISPUTE):
             return 0
-        stays = request.kind is ProposalKind.REPLACE_KEY and not request.new_epoch
-        return known.epoch if stays else known.epoch + 1
+        return known.epoch + 1
 
     async def vote(self, proposal_id: Position, *, in_favour: bool, reason: str) -> ProposalView:
         """Votes, once and for all."""

@@ -72,7 +72,6 @@ def _parse_proposal(items: dict[str, Any]) -> ProposalRequest:
         subject=None if subject is None else parse_centre_name(str(subject)),
         card=None if items.get("card") is None else _parse_card(items["card"]),
         rules=None if rules is None else Rules.from_mapping(rules),
-        new_epoch=_flag(items, "new_epoch"),
         claim_id=None if claim_id is None else ClaimId(parse_position(str(claim_id))),
         core_s=_amount(items, "core_s") or 0,
         gpu_s=_amount(items, "gpu_s") or 0,
@@ -100,8 +99,8 @@ async def _proposed_rules(door: Door, request: Request) -> Response:
 
 async def _propose(door: Door, request: Request) -> Response:
     items = await _read(
-        request, "kind", "reason", "deadline_ms", "subject", "card", "rules", "new_epoch",
-        "claim_id", "core_s", "gpu_s",
+        request, "kind", "reason", "deadline_ms", "subject", "card", "rules", "claim_id",
+        "core_s", "gpu_s",
     )  # fmt: skip
     found = await door.governance.propose(_parse_proposal(items))
     return JSONResponse({"proposal": found}, 201)
