@@ -133,6 +133,12 @@ class Council:
         end = None if entry is None else entry.host_side.end
         if entry is None or end is None or entry.home != self._ledger.me.name:
             raise StateError("dispute-none", "no ended run of a job of this centre has that id")
+        job = self._ledger.live.job_of(entry.claim_id)
+        if job is None or job.done:
+            raise StateError(
+                "dispute-late",
+                "this centre has said its last word on the job: a day after the receipt",
+            )
         if entry.dispute is not None:
             raise StateError("dispute-open", f"claim {record.claim_id} is disputed already")
         if record.core_s > end.core_s or record.gpu_s > end.gpu_s:

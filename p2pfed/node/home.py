@@ -70,11 +70,16 @@ NO_RESULT = bytes(32)
 
 
 class Home:
-    """What we do with our own jobs and claims."""
+    """What we do with our own jobs and claims.
+
+    Attributes:
+        objection_ms: how long after a receipt our people may still dispute the usage.
+    """
 
     def __init__(self, ledger: Ledger, host: Host, deadlines: Deadlines, trust: Trust) -> None:
         self._ledger = ledger
         self._host = host
+        self.objection_ms = 0
         self._deadlines = deadlines
         self._trust = trust
         self._fetching: set[ClaimId] = set()
@@ -426,6 +431,17 @@ class Home:
         if job.job_id not in self._forgotten and all(live.claims[c].over for c in job.claims):
             self._forgotten.add(job.job_id)
             turn.do(ForgetPayload(job_id=job.job_id, payload_digest=job.job.payload_digest))
-        if may_be_done(job, live):
+        if not may_be_done(job, live):
+            return
+        until_ms = self._objection_until_ms(job)
+        if turn.now_ms < until_ms:
+            self._deadlines.at(until_ms, job.claims[-1])
+        else:
             self._ledger.write(Done(job_id=job.job_id), turn.now_ms)
             self._forgotten.discard(job.job_id)
+
+    def _objection_until_ms(self, job: JobEntry) -> int:
+        """Until when our people may still dispute what the job consumed: our last word waits."""
+        claims = (self._ledger.live.claims[claim_id] for claim_id in job.claims)
+        ran = [hlc_ms(entry.settled) for entry in claims if entry.settlement is not None]
+        return max(ran) + self.objection_ms if ran and self.objection_ms else 0
