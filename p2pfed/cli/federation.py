@@ -63,6 +63,7 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
         ("offers open", found["offers_open"]),
         ("own jobs", show_list(counts, empty="none")),
         ("guests", show_list(hosted, empty="none")),
+        ("cosigned", show_time(found["cosigned_ms"])),
     ]
 
 

@@ -7,6 +7,7 @@ import click
 from p2pfed.cli.ledger_export import export
 from p2pfed.cli.ledger_show import diff, show
 from p2pfed.cli.ledger_verify import verify
+from p2pfed.cli.prove import check_proof_file
 
 
 @click.group()
@@ -14,5 +15,5 @@ def ledger() -> None:
     """Export the ledger, look into an export, verify and compare exports."""
 
 
-for _command in (export, show, diff, verify):
+for _command in (export, show, diff, verify, check_proof_file):
     ledger.add_command(_command)

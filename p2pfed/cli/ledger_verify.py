@@ -94,7 +94,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     try:
         source = path.open("rb", buffering=_BUFFER_BYTES)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     with source:
         yield source, path.stat().st_size
 
@@ -103,11 +103,12 @@ def _federation_of(path: Path) -> FederationId:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return decode_charter(data, where=str(path)).federation_id
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that can't be opened or read."""
     return InputError(
         "file-unreadable",
         f"the file can't be read: {error.strerror}",

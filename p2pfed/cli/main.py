@@ -66,6 +66,7 @@ COMMANDS: Final = {
     "settle": "p2pfed.cli.disputes",
     "evidence": "p2pfed.cli.disputes",
     "ledger": "p2pfed.cli.ledger",
+    "prove": "p2pfed.cli.prove",
     "audit": "p2pfed.cli.audit",
     "demo": "p2pfed.cli.demo",
     "simulate": "p2pfed.cli.simulate",

@@ -7,7 +7,14 @@ import re
 from p2pfed.core.fields import POSITION, byte_string, integer, sequence_of, text
 from p2pfed.core.ids import CENTRE_NAME
 from p2pfed.core.keys import KEY_BYTES, SIGNATURE_BYTES
-from p2pfed.core.limits import EPOCH_MAX, HEADER_BYTES_MAX, RULES_BYTES_MAX, VOTES_MAX
+from p2pfed.core.limits import (
+    CHECKPOINT_TREES_BYTES_MAX,
+    EPOCH_MAX,
+    HEADER_BYTES_MAX,
+    RULES_BYTES_MAX,
+    STATE_DIGESTS_BYTES_MAX,
+    VOTES_MAX,
+)
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}\Z")
 # No controls, line ends or bidirectional overrides. Named by code point: `str.isprintable` follows
@@ -36,3 +43,5 @@ RULES = byte_string("rules-bytes", 1, RULES_BYTES_MAX)
 SUBJECT = text("subject", lambda value: not value or CENTRE_NAME.match(value) is not None)
 CLAIMS = sequence_of("claims", POSITION, 1)
 VOTES = sequence_of("votes", POSITION, VOTES_MAX)
+TREES = byte_string("tree-heads", 1, CHECKPOINT_TREES_BYTES_MAX)
+DIGESTS = byte_string("state-section-digests", 1, STATE_DIGESTS_BYTES_MAX)

@@ -24,6 +24,9 @@ TEXT_BYTES_MAX: Final = 256
 """Any text in a record."""
 LIST_ITEMS_MAX: Final = 64
 """Items in any list of a record (features, allow, deny, ...)."""
+CHECKPOINT_TREES_BYTES_MAX: Final = 1 << 18
+"""Heads and roots of all feeds in a checkpoint."""
+STATE_DIGESTS_BYTES_MAX: Final = 1 << 19
 CHARTER_BYTES_MAX: Final = 1 << 20
 CENTRES_MAX: Final = 1000
 VOTES_MAX: Final = CENTRES_MAX

@@ -30,6 +30,7 @@ from p2pfed.core.kinds import (
     CLAIMS,
     COUNT,
     DIGEST,
+    DIGESTS,
     EPOCH,
     HEADER,
     LINE,
@@ -37,6 +38,7 @@ from p2pfed.core.kinds import (
     RULES,
     SIGNATURE,
     SUBJECT,
+    TREES,
     U16,
     U32,
     U48,
@@ -286,6 +288,31 @@ class Lost:
 
 
 @_record
+class Checkpoint:
+    """The whole ledger up to the cut, as the author knew it when the round came.
+
+    `trees` is deterministic CBOR: for each feed, ascending, `[centre, epoch, number of blocks, id
+    of the newest, Merkle root over all ids]`. `state_hash` is over the folded state at the cut.
+    """
+
+    cut_ms: int = wire(1, U48)
+    trees: bytes = wire(2, TREES)
+    state_hash: bytes = wire(3, DIGEST)
+
+
+@_record
+class StateDigests:
+    """The author's state at a cut in short, because others' checkpoints differ from its own.
+
+    `digests` is deterministic CBOR: for each section of the state `[kind, writer, SHA-256, the
+    first 4 bytes of the SHA-256 of each register]`; the last is empty where all would not fit.
+    """
+
+    cut_ms: int = wire(1, U48)
+    digests: bytes = wire(2, DIGESTS)
+
+
+@_record
 class Done:
     """The author (home) says no more about its job: it is over, and so are all claims on it.
 
@@ -442,6 +469,8 @@ Record = (
     | NewEpoch
     | Hold
     | Unhold
+    | Checkpoint
+    | StateDigests
     | Done
 )
 
@@ -485,6 +514,8 @@ RECORD_TYPES: Final[Mapping[int, type[Any]]] = {
     23: RotateKey,
     24: Settle,
     25: NewEpoch,
+    26: Checkpoint,
+    27: StateDigests,
     28: Hold,
     29: Unhold,
     30: Done,

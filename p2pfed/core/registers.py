@@ -39,6 +39,7 @@ from p2pfed.core.records import (
     FINAL_OUTCOMES,
     Accept,
     Cancel,
+    Checkpoint,
     Claim,
     Close,
     Contact,
@@ -62,6 +63,7 @@ from p2pfed.core.records import (
     RotateKey,
     Settle,
     Start,
+    StateDigests,
     Unhold,
 )
 from p2pfed.core.rules import Rules
@@ -136,6 +138,8 @@ class Registers(Tables):
             NewEpoch: self._fold_new_epoch,
             **dict.fromkeys(GOVERNANCE_RECORDS, self.governance.fold),
             Done: self._fold_done,
+            Checkpoint: self._fold_said,
+            StateDigests: self._fold_said,
         }
 
     @property
@@ -194,6 +198,12 @@ class Registers(Tables):
         return fork
 
     # Offers
+
+    def _fold_said(
+        self, position: Position, time: HlcTime, record: Checkpoint | StateDigests
+    ) -> Position | str:
+        """A word on the state is no part of it."""
+        return position
 
     def _fold_contact(self, position: Position, time: HlcTime, record: Contact) -> Position | str:
         self.contacts[position.centre] = record.address

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from p2pfed.core.blocks import Block, check_fork_proof, decode_stored, seal_block
+from p2pfed.core.checkpoint import Checkpoints
 from p2pfed.core.clock import next_time
 from p2pfed.core.codec import encode
 from p2pfed.core.governance import GOVERNANCE_RECORDS
@@ -29,7 +30,15 @@ from p2pfed.core.ids import BlockId, FeedKey, Head, Position, PublicKey, ViewDig
 from p2pfed.core.keys import Signer, key_id
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
 from p2pfed.core.recordcodec import decode_record, encode_record
-from p2pfed.core.records import ForkProof, Inert, NewEpoch, Record, RotateKey
+from p2pfed.core.records import (
+    Checkpoint,
+    ForkProof,
+    Inert,
+    NewEpoch,
+    Record,
+    RotateKey,
+    StateDigests,
+)
 from p2pfed.core.registers import Registers
 from p2pfed.core.replica import Admission, Replica, view_digest
 from p2pfed.core.rules import Rules
@@ -83,6 +92,7 @@ class Ledger:
         self._unproven = False
         self.keys_changed = True
         self._shelf = shelf
+        self.checkpoints = Checkpoints()
         self.view = View(self._new_state, self._history, self._prove)
         self.touched: deque[Position] = deque()
         self.news: set[Position] = set()
@@ -250,6 +260,7 @@ class Ledger:
         self._acked.update(snapshot.acked)
         self.replica.keyring.restore(snapshot.keys)
         self._past.extend(snapshot.past)
+        self.checkpoints.restore(snapshot.said)
 
     def recall(self, feed: FeedKey, seq_num: int, block_id: BlockId, time: HlcTime) -> None:
         """Takes a block back that the snapshot counts, in the order of storing."""
@@ -274,6 +285,7 @@ class Ledger:
             keys=self.replica.keyring.dump(),
             sections=tuple(dump_state(state)),
             past=tuple(self._past),
+            said=tuple(self.checkpoints.said()),
         )
 
     def _take_all(self, admission: Admission) -> Admission:
@@ -307,6 +319,9 @@ class Ledger:
 
     def _note(self, block: Block) -> None:
         self.view.add(block)
+        for index, record in enumerate(block.records):
+            if isinstance(record, Checkpoint | StateDigests):
+                self.checkpoints.fold(block.position(index), record)
         self.unsaved += 1 + len(block.records)
         self._latest = max(self._latest, block.time)
         if block.feed == self.me.feed and not self.replica.is_side(block):
@@ -351,6 +366,8 @@ class Ledger:
         if full or self._records_bytes + size > RECORDS_BYTES_MAX - 16:
             self.seal(now_ms)
         position = self.next_position
+        if isinstance(record, Checkpoint | StateDigests):
+            self.checkpoints.fold(position, record)
         self._records.append(record)
         self._records_bytes += size
         touched = self.live.fold(position, self.next_time(now_ms), record)

@@ -25,6 +25,7 @@ from p2pfed.errors import InputError
 from p2pfed.node.admission import AdmissionPolicy, Mode
 from p2pfed.node.company import Company
 from p2pfed.node.control import Control
+from p2pfed.node.cosigning import Cosigning
 from p2pfed.node.council import Council
 from p2pfed.node.deadlines import Deadlines
 from p2pfed.node.desk import Desk
@@ -118,6 +119,7 @@ class Node:
         self.trusted = TrustedKeys(self.ledger, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
         self._rules = federation.rules
+        self.cosigning = Cosigning(self.ledger)
         self.snapshot_every = SNAPSHOT_EVERY
         self._beat_ms = 0
         self._was_ready = False
@@ -330,6 +332,7 @@ class Node:
             awaited = self.ledger.replica.awaited()
             turn.effects += self.gossip.still_lacks(awaited, turn.now_ms)
             self.rounds.run(turn, claim=self.recovery.ready)
+            self.cosigning.after_round(turn, may_write=self.recovery.ready)
             self._keep_snapshot(turn)
             self._live_by(self.ledger.rules)
             self._keep_company(turn)

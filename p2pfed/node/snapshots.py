@@ -12,7 +12,8 @@ if everything about it is certain:
 
     magic    `p2pfed-snapshot 1` and a line feed
     digest   SHA-256 of the rest
-    body     deterministic CBOR: [program, federation id, frontier, acked, sections, past]
+    body     deterministic CBOR: [program, federation id, frontier, acked, sections, past,
+             checkpoints]
 """
 
 from __future__ import annotations
@@ -22,9 +23,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfed import __version__
+from p2pfed.core.checkpoint import Said
 from p2pfed.core.codec import decode_unchecked, encode
 from p2pfed.core.fields import CborItem
-from p2pfed.core.ids import BlockId, CentreName, FederationId, FeedKey, Frontier, Head, PublicKey
+from p2pfed.core.ids import (
+    BlockId,
+    CentreName,
+    FederationId,
+    FeedKey,
+    Frontier,
+    Head,
+    Position,
+    PublicKey,
+)
 from p2pfed.core.keyring import KeyFrom
 from p2pfed.core.statecodec import Section, dump_forgotten, load_forgotten
 from p2pfed.core.tables import Forgotten
@@ -46,6 +57,7 @@ class Snapshot:
         keys: which key signs each feed, from which block on.
         sections: the state, as `p2pfed.core.statecodec` writes it.
         past: closed jobs of ours, and guests that we ran, the oldest first.
+        said: the centres' newest checkpoints.
     """
 
     federation: FederationId
@@ -54,6 +66,7 @@ class Snapshot:
     keys: tuple[KeyFrom, ...]
     sections: tuple[Section, ...]
     past: tuple[Forgotten, ...]
+    said: tuple[Said, ...]
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
@@ -67,6 +80,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
             [[*key.feed, key.seq_num, key.public_key] for key in snapshot.keys],
             [[*section] for section in snapshot.sections],
             [dump_forgotten(past) for past in snapshot.past],
+            [[[*said.position], *said[1:]] for said in snapshot.said],
         ]
     )
     return MAGIC + hashlib.sha256(body).digest() + body
@@ -85,18 +99,22 @@ def decode_snapshot(data: bytes, federation: FederationId) -> Snapshot:
     item: Any = decode_unchecked(body, where="snapshot")
     if item[:2] != [__version__, federation]:
         raise InputError("snapshot-unusable", "another program or federation wrote the snapshot")
-    _, _, frontier, acked, keys, sections, past = item
-    return Snapshot(
-        federation=federation,
-        frontier=_frontier(frontier),
-        acked=_frontier(acked),
-        keys=tuple(
-            KeyFrom(FeedKey(CentreName(centre), epoch), seq_num, PublicKey(key))
-            for centre, epoch, seq_num, key in keys
-        ),
-        sections=tuple(Section(*section) for section in sections),
-        past=tuple(map(load_forgotten, past)),
-    )
+    try:
+        _, _, frontier, acked, keys, sections, past, said = item
+        return Snapshot(
+            federation=federation,
+            frontier=_frontier(frontier),
+            acked=_frontier(acked),
+            keys=tuple(
+                KeyFrom(FeedKey(CentreName(centre), epoch), seq_num, PublicKey(key))
+                for centre, epoch, seq_num, key in keys
+            ),
+            sections=tuple(Section(*section) for section in sections),
+            past=tuple(map(load_forgotten, past)),
+            said=tuple(Said(Position(*at), *rest) for at, *rest in said),
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError("snapshot-unusable", "the snapshot has another form") from error
 
 
 def _heads(frontier: Frontier) -> CborItem:

@@ -59,7 +59,8 @@ class StatusView(TypedDict):
     ascending by centre and epoch. `clock_offset_ms` is the median offset to the peers, None while
     none is measured. `jobs` counts own live jobs by state, `hosted` guests' claims by state.
     `control` is the mode that this centre's people ordered; `paused`: for this or another reason it
-    takes no new guests. `warnings` are sentences for a person.
+    takes no new guests. `cosigned_ms` is the cut of the newest checkpoint that a majority of the
+    members signed, None while there is none. `warnings` are sentences for a person.
     """
 
     centre: str
@@ -87,6 +88,7 @@ class StatusView(TypedDict):
     offers_open: int
     jobs: dict[str, int]
     hosted: dict[str, int]
+    cosigned_ms: int | None
     warnings: list[str]
 
 

@@ -302,6 +302,7 @@ class Doorkeeper:
         own = [job for job in live.jobs.values() if job.job_id.centre == node.me.name]
         digest = node.rounds.last_digest
         measured = node.trust.watch.samples()
+        cosigned = node.cosigning.cosigned()
         return StatusView(
             centre=node.me.name,
             version=__version__,
@@ -328,6 +329,7 @@ class Doorkeeper:
             offers_open=sum(not o.closed and o.host == node.me.name for o in live.offers.values()),
             jobs=views.job_counts(node, own),
             hosted=views.hosted_counts(node),
+            cosigned_ms=None if cosigned is None else cosigned.said.cut_ms,
             warnings=self._warnings(now_ms),
         )
 
@@ -341,6 +343,7 @@ class Doorkeeper:
         if not node.trust.clock(now_ms):
             found.append("our clock differs from our peers': nothing is handed over or started")
         found += self._control_warnings()
+        found += node.cosigning.warnings()
         found += self._follower().warnings
         if self._spool.free_bytes() < DISK_RESERVE_BYTES:
             found.append(

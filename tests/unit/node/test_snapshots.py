@@ -111,7 +111,7 @@ def test_a_state_of_another_form_is_not_used(world: World) -> None:
     good = world.centres[NAME].disk.snapshot
     assert good is not None
     body = body_of(good)
-    body[4] = [["job", "alpha", encode([[1, 2, 3]])]]
+    body[5] = [["job", "alpha", encode([[1, 2, 3]])]]
     node, refusal = start(world, resealed(body))
     assert refusal is not None
     assert node.ledger.view.state.registers.folded

@@ -279,6 +279,7 @@ class MemoryDoor:
             offers_open=0,
             jobs={"queued": 1},
             hosted={},
+            cosigned_ms=None,
             warnings=["the disk is nearly full"],
         )
 

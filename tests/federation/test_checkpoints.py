@@ -1,0 +1,74 @@
+"""Centres that computed the same sign the same; one that computes wrongly is named with where."""
+
+from __future__ import annotations
+
+from p2pfed.core.blocks import decode_stored
+from p2pfed.core.checkpoint import decode_trees
+from p2pfed.core.ids import CentreName
+from p2pfed.core.merkle import tree_root
+from p2pfed.core.records import Checkpoint, StateDigests
+from p2pfed.node.node import Node
+from p2pfed.simulate.world import World
+from tests.federation.scenarios import CALM, Busy, busy_federation
+
+EVERY_MS = 10_000
+
+
+def node_of(world: World, name: CentreName) -> Node:
+    node = world.centres[name].node
+    assert node is not None
+    return node
+
+
+def federation(jobs: int = 8) -> Busy:
+    world = busy_federation(3, CALM, jobs)
+    for name in world.centres:
+        node_of(world, name).cosigning.every_ms = EVERY_MS
+    return world
+
+
+def test_everybody_signs_the_same_checkpoint_and_it_tells_the_blocks() -> None:
+    world = federation()
+    world.run(45_000)
+    found = {name: node_of(world, name).cosigning.cosigned() for name in world.centres}
+    one = next(iter(found.values()))
+    assert one is not None
+    assert len(one.by) == len(world.centres)
+    assert {f.said.statement for f in found.values() if f is not None} == {one.said.statement}
+    for name in world.centres:
+        node = node_of(world, name)
+        assert node.cosigning.warnings() == []
+        (record,) = [
+            record
+            for data in world.centres[name].disk.stored()
+            for block in [decode_stored(data)]
+            for position, record in zip(block.positions(), block.records, strict=True)
+            if position == one.said.position
+        ]
+        assert isinstance(record, Checkpoint)
+        for tree in decode_trees(record.trees):
+            ids = [node.ledger.replica.block_id(tree.feed, n) for n in range(tree.size)]
+            assert tree.root == tree_root([i for i in ids if i is not None])
+            assert tree.block_id == ids[-1]
+
+
+def test_a_centre_that_computes_wrongly_is_named_with_the_register() -> None:
+    """The alarm stands at every centre, the wrong one included, and nothing stops."""
+    world = federation()
+    world.run(15_000)
+    wrong = CentreName("c002")
+    accounts = node_of(world, wrong).ledger.view.state.accounts
+    accounts.add_offered(CentreName("c000"), "cpu", 19_000, 1)
+    world.run(40_000)
+    for name in world.centres:
+        (warning, *_) = node_of(world, name).cosigning.warnings()
+        assert "c000 and c002 computed different states of the same blocks" in warning
+        assert "the first difference is amount c000 #0" in warning
+    assert any(
+        isinstance(record, StateDigests)
+        for data in world.centres[wrong].disk.stored()
+        for record in decode_stored(data).records
+    )
+    agreed = node_of(world, wrong).cosigning.cosigned()
+    assert agreed is not None
+    assert len(agreed.by) in (3, 4)
