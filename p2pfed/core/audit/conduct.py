@@ -309,6 +309,8 @@ class Conduct:
         if parts is None:
             return
         entry, _, job = parts
+        if isinstance(record, Dispute) and isinstance(entry.settlement, Receipt):
+            return  # The receipt was judged; a dispute may follow it.
         end = entry.host_side.end
         ended = self._spoken.pop((entry.claim_id, "end"), None)
         self._spoken.pop((entry.claim_id, "accept"), None)

@@ -19,8 +19,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from p2pfed.core.audit.findings import Findings
+from p2pfed.core.audit.newcomers import Newcomers
 from p2pfed.core.blocks import Block, check_fork_proof, decode_block, peek_block_id
 from p2pfed.core.charter import Charter, check_charter
+from p2pfed.core.constitution import founders
+from p2pfed.core.governance import Governance
 from p2pfed.core.ids import BlockId, FederationId, FeedKey, Head
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
@@ -67,8 +70,9 @@ class Intake:
         """
         self.charter = charter
         self.federation = charter.federation_id
-        self.keys = charter.keys()
-        self.replica = Replica(self.federation, self.keys, max_skew_ms=0, stored=stored)
+        self.replica = Replica(self.federation, charter.keys(), max_skew_ms=0, stored=stored)
+        governance = Governance(founders(charter), charter.rules)
+        self._newcomers = Newcomers(governance, self.replica.keyring)
         self.blocks = 0
         self._findings = findings
         self._numbers: dict[FeedKey, array[int]] = {}
@@ -77,6 +81,11 @@ class Intake:
         self._furthest: dict[FeedKey, int] = {}
         self._invalid: set[BlockId] = set()
         self._beside: dict[BlockId, Joined] = {}
+
+    @property
+    def keys(self) -> VerifyKeys:
+        """The charter's keys, and those that decisions in the blocks so far have granted."""
+        return self.replica.keyring.keys
 
     def convict(self, proof: ForkProof) -> tuple[FeedKey, int]:
         """The feed that a proof convicts, and where.
@@ -115,6 +124,9 @@ class Intake:
         """
         self.blocks += 1
         where = f"entry {entry.number} (byte {entry.offset})"
+        if isinstance(opened, InputError) and opened.code == "block-key-unknown":
+            # It may have been opened before the decision was read that grants its key.
+            opened = open_entry(entry, self.federation, self.keys)
         if isinstance(opened, InputError):
             self._findings.error(opened.code, where, opened.what)
             self._remember_invalid(entry.data)
@@ -149,6 +161,7 @@ class Intake:
             joined += self._offer_again()
         found = []
         for one in joined:
+            self._newcomers.take(one)
             stood = self._held_back.pop(one.block_id, None) or self._beside.pop(one.block_id, None)
             found.append(came if stood is None else stood)
             self._check_order(one, found[-1].number)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol
 
+from p2pfed.core.audit.newcomers import Newcomers
 from p2pfed.core.blocks import Block
 from p2pfed.core.branches import Prove, Verdict
 from p2pfed.core.ids import FederationId, FeedKey, ViewDigest
@@ -56,6 +57,7 @@ class Onlooker:
         prove: Prove,
     ) -> None:
         self._replica = Replica(federation, keys, max_skew_ms=0)
+        self._newcomers = Newcomers(fresh().governance, self._replica.keyring)
         self._shelf = shelf
         self._prove = prove
         self._refs: list[BlockRef] = []
@@ -102,6 +104,7 @@ class Onlooker:
 
     def _take(self, block: Block) -> None:
         for admitted in self._replica.admit(block, _END_OF_TIME_MS).admitted:
+            self._newcomers.take(admitted)
             self._refs.append(block_ref(admitted))
             self._view.add(admitted)
             for record in admitted.records:
