@@ -176,6 +176,18 @@ class ChangeKey:
     signer: Signer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclareEpoch:
+    """An administrator begins a new epoch of our feed without a vote.
+
+    `epoch` is its number; None takes the lowest that was not used as far as we know.
+    """
+
+    request: RequestId
+    reason: str
+    epoch: int | None = None
+
+
 # Payloads and results (bulk connections)
 
 
@@ -385,6 +397,7 @@ Event = (
     | FollowAgain
     | Govern
     | ChangeKey
+    | DeclareEpoch
     | PayloadAsked
     | HandoverNamed
     | ResultAsked

@@ -227,7 +227,20 @@ class Home:
         agreed_ms = accept_until(claim.claim_until_ms, self._rules)
         return min(entry.host_side.accept_until_ms, agreed_ms)
 
+    def _is_former(self, entry: ClaimEntry, turn: Turn) -> bool:
+        """Whether the claim is of a former epoch, of which we may have forgotten something.
+
+        Then nothing is said of it until all that we may have promised is over.
+        """
+        former = entry.claim_id.epoch != self._ledger.me.epoch
+        if former and self._trust.careful(turn.now_ms):
+            self._deadlines.at(self._trust.careful_until_ms, entry.claim_id)
+            return True
+        return False
+
     def _keep_or_release(self, entry: ClaimEntry, job: JobEntry, until_ms: int, turn: Turn) -> None:
+        if self._is_former(entry, turn):
+            return
         if job.cancelled:
             reason = "cancelled"
         elif job.held:
@@ -240,6 +253,8 @@ class Home:
         self._ledger.write(Release(claim_id=entry.claim_id, reason=reason), turn.now_ms)
 
     def _keep_or_lose(self, entry: ClaimEntry, turn: Turn) -> None:
+        if self._is_former(entry, turn):
+            return
         if not may_declare_lost(turn.now_ms, entry.lease_until_ms):
             self._deadlines.at(entry.lease_until_ms, entry.claim_id)
         elif not self._trust.clock(turn.now_ms):
@@ -291,6 +306,11 @@ class Home:
         if job is None or job.cancelled:
             return StateError(
                 "transfer-cancelled", f"the job of claim {entry.claim_id} is cancelled"
+            )
+        if entry.phase is HomePhase.CLAIMED and entry.claim_id.epoch != self._ledger.me.epoch:
+            return StateError(
+                "transfer-former-epoch",
+                f"claim {entry.claim_id} is of a former epoch: nothing of it is handed over",
             )
         if entry.state in (ClaimState.LEASED, ClaimState.CLAIMED):
             return None

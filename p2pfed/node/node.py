@@ -37,6 +37,7 @@ from p2pfed.node.events import (
     ChangeKey,
     ClockStepped,
     CloseOffer,
+    DeclareEpoch,
     DialFailed,
     Event,
     FollowAgain,
@@ -210,6 +211,8 @@ class Node:
                 | ChangeKey()
             ):
                 self._user_event(event, turn)
+            case DeclareEpoch():
+                self.recovery.declare_epoch(event, turn)
             case PayloadAsked() | HandoverNamed() | ResultAsked():
                 self._transfer_event(event, turn)
             case PolicyChanged():
@@ -303,7 +306,7 @@ class Node:
             self.gossip.forked(fork.feed)
             if fork.feed.centre == self.me.name:
                 self.recovery.own_fork(turn)
-        if self.me.name in self.ledger.live.suspended:
+        if self.me.feed in self.ledger.live.convicted:
             self.recovery.own_fork(turn)
 
     def _admitted(self, blocks: Sequence[Block], turn: Turn, event: LinkBytes | None) -> None:

@@ -10,7 +10,11 @@ feed comes back like any other block. Killing native jobs and withdrawing never 
 - `BEHIND`: the file is ahead. We take our blocks back up to it; only then do we write.
 - `UNSURE`: the file is missing. Every member must answer; we take back all that anyone has. Peers
   prove blocks, not effects, so we then stay careful for a whole lease.
-- `BROKEN`: file and store contradict each other. Only a new epoch helps.
+- `BROKEN`: file and store contradict each other, or we forked. Only a new epoch helps.
+
+Whatever it waits for, a new epoch ends the waiting: one that the members grant as soon as it takes
+effect, and where there are at most two members also one that an administrator declares
+(`p2pfed.node.epochs`).
 
 What must outlive a second crash stands in two local rows, each stored before anything rests on it:
 that our memory is unsure, and until when we are careful. Without them a centre that is restarted
@@ -24,9 +28,11 @@ from enum import Enum
 from typing import Final
 
 from p2pfed.core.ids import Head
-from p2pfed.errors import StateError
+from p2pfed.errors import P2pfedError, StateError
 from p2pfed.node.company import Company
-from p2pfed.node.effects import ERROR, INFO, WARNING
+from p2pfed.node.effects import ERROR, INFO, WARNING, Reply
+from p2pfed.node.epochs import CAREFUL_ROW, Epochs
+from p2pfed.node.events import DeclareEpoch
 from p2pfed.node.gossip import Gossip
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.trust import Trust
@@ -40,7 +46,6 @@ PROOF_MS: Final = 30_000
 ROWS: Final = "node/"
 """Prefix of the local rows that a node wants back when it starts."""
 _UNSURE: Final = ROWS + "memory-unsure"
-_CAREFUL: Final = ROWS + "careful-until-ms"
 
 
 class Memory(Enum):
@@ -66,6 +71,7 @@ class Recovery:
         self._proof_until_ms = 0
         self._now_ms = 0
         self._seq_num: int | None = None
+        self._epochs = Epochs(ledger, gossip, trust)
         self.ready = False
 
     def begin(
@@ -78,10 +84,10 @@ class Recovery:
         if memory is Memory.SURE and rows.get(_UNSURE):
             memory = Memory.UNSURE
         self._memory, self._target = memory, target
-        self._trust.careful_until_ms = int(rows.get(_CAREFUL, b"0"))
+        self._trust.careful_until_ms = int(rows.get(CAREFUL_ROW, b"0"))
         if memory is Memory.UNSURE:
             self._ledger.keep(_UNSURE, b"1")
-        if self._ledger.me.name in self._ledger.live.suspended:
+        if self._ledger.me.feed in self._ledger.live.convicted:
             self.own_fork(turn)
         self._ask_until_ms = turn.now_ms + ASK_MS
         self._proof_until_ms = self._ask_until_ms + PROOF_MS
@@ -105,6 +111,7 @@ class Recovery:
     def step(self, turn: Turn) -> None:
         """Looks whether the node may write now; call after anything that peers said."""
         self._now_ms = turn.now_ms
+        self._follow_grant(turn)
         if self.ready or self._memory is Memory.BROKEN:
             return
         seq_num = self._own_seq_num()
@@ -131,15 +138,59 @@ class Recovery:
                 rules = self._ledger.rules
                 careful_ms = rules.lease_max_ms + rules.clock_error_ms
                 self._trust.careful_until_ms = turn.now_ms + careful_ms
-                self._ledger.keep(_CAREFUL, str(self._trust.careful_until_ms).encode())
+                self._ledger.keep(CAREFUL_ROW, str(self._trust.careful_until_ms).encode())
                 self._ledger.keep(_UNSURE, b"")
             if self._memory is not Memory.SURE:
                 turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
 
+    def _follow_grant(self, turn: Turn) -> None:
+        """Goes over to the epoch that the members gave us, once it takes effect."""
+        epoch = self._epochs.granted(turn.now_ms)
+        if epoch is None:
+            return
+        if self._epochs.begun(epoch):
+            # We had begun it and forgot: it is taken back like any feed of ours.
+            self._ledger.begin_epoch(epoch)
+            self.ready, self._memory, self._seq_num = False, Memory.UNSURE, None
+            self._ledger.keep(_UNSURE, b"1")
+            self._gossip.seek_everybody(True)
+        elif self._memory is not Memory.UNSURE or self._all_answered():
+            if self.ready and self._ledger.unsealed:
+                self._ledger.seal(turn.now_ms)
+            self._start_epoch(epoch, turn)
+
+    def _start_epoch(self, epoch: int, turn: Turn, *, alone: str | None = None) -> None:
+        self._epochs.begin(epoch, turn, alone=alone)
+        self._ledger.keep(_UNSURE, b"")
+        self._gossip.seek_everybody(False)
+        self._memory, self._seq_num, self.ready = Memory.SURE, self._own_seq_num(), True
+
+    def declare_epoch(self, event: DeclareEpoch, turn: Turn) -> None:
+        """An administrator begins a new epoch without a vote, where there are at most two members.
+
+        The other member may hold blocks of ours that we forgot; what they promise still binds us.
+        """
+        try:
+            if self.ready:
+                raise StateError(
+                    "epoch-not-needed",
+                    "this centre writes its feed: there is no need for a new epoch",
+                    remedy="see: p2pfed status",
+                )
+            epoch = self._epochs.next_alone(turn.now_ms, event.epoch)
+        except P2pfedError as error:
+            turn.do(Reply(request=event.request, error=error))
+            return
+        self._start_epoch(epoch, turn, alone=event.reason)
+        turn.do(Reply(request=event.request, result=str(epoch)))
+
+    def _all_answered(self) -> bool:
+        return self._company.addresses.keys() <= self._gossip.answered()
+
     def _may_write(self, seq_num: int, now_ms: int) -> bool:
         if seq_num < 0 and not self._admitted():
             return False
-        heard = self._company.addresses.keys() <= self._gossip.answered()
+        heard = self._all_answered()
         if self._memory is Memory.SURE:
             return heard or now_ms >= self._ask_until_ms
         if self._memory is Memory.BEHIND:
@@ -171,6 +222,9 @@ class Recovery:
         at = "no block" if head is None else f"block {head.seq_num}"
         if self.ready:
             return "ready"
+        member = self._epochs.membership(self._now_ms)
+        if member is not None and member.epoch > self._ledger.me.epoch:
+            return f"the members gave this centre epoch {member.epoch}, with another key than ours"
         if head is None and not self._admitted():
             return "no decision that made this centre a member is known here yet"
         if self._memory is Memory.SURE:
@@ -181,13 +235,24 @@ class Recovery:
                 "taking our blocks back from peers"
             )
         if self._memory is Memory.UNSURE:
-            return f"nothing proves that {at} is our newest: every member must answer first"
-        return "our store contradicts what has left us: only a new epoch helps"
+            away = sorted(self._company.addresses.keys() - self._gossip.answered())
+            return (
+                f"nothing proves that {at} is our newest: every member must answer first, and "
+                f"{', '.join(away) or 'one'} has not; else a new epoch is needed"
+            )
+        return f"our feed contradicts itself or what has left us: {self._way_out()}"
+
+    def _way_out(self) -> str:
+        return (
+            "only a new epoch helps; a member proposes it (p2pfed propose new-epoch "
+            f"{self._ledger.me.name}), of two members one may begin it (p2pfed epoch declare)"
+        )
 
     def refuse(self) -> StateError:
         """The error for whoever wants something written now."""
         return StateError(
             "recovering",
             f"this centre may not write yet: {self.explain()}",
-            remedy="see p2pfed status; start the other centres, or check their addresses",
+            remedy="see p2pfed status; start the other centres, or check their addresses; if what "
+            "is missing is lost for good, begin a new epoch",
         )
