@@ -59,6 +59,8 @@ COMMANDS: Final = {
     "invite": "p2pfed.cli.joining",
     "join": "p2pfed.cli.joining",
     "leave": "p2pfed.cli.council",
+    "key": "p2pfed.cli.rekeying",
+    "epoch": "p2pfed.cli.rekeying",
     "rules": "p2pfed.cli.rules",
     "why": "p2pfed.cli.council",
     "dispute": "p2pfed.cli.disputes",

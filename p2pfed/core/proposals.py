@@ -12,7 +12,7 @@ either could expel the other.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -190,7 +190,7 @@ def changes_thresholds(rules: Rules, proposed: Rules) -> bool:
 def refusal(
     proposal: Proposal,
     base: Version,
-    present: Collection[CentreName],
+    present: Mapping[CentreName, Member],
     disputed: Disputed | None,
 ) -> str | None:
     """Why the proposal can't be applied to a version; None if it can.
@@ -203,7 +203,8 @@ def refusal(
     """
     if proposal.deadline_ms - hlc_ms(proposal.proposed) > base.rules.proposal_max_ms:
         return "its deadline is further away than the rules allow"
-    subject, known = proposal.subject, base.known.get(proposal.subject)
+    subject = proposal.subject
+    known = present.get(subject, base.known.get(subject))
     epoch = -1 if known is None else known.epoch
     match proposal.kind:
         case ProposalKind.RULES:
@@ -255,7 +256,7 @@ def _dispute_refusal(proposal: Proposal, rules: Rules, disputed: Disputed | None
 def enact(
     proposal: Proposal,
     base: Version,
-    present: Collection[CentreName],
+    present: Mapping[CentreName, Member],
     *,
     effective_round: int,
     adopt: Position,

@@ -47,6 +47,14 @@ class Epochs:
         keys = {key_id(key) for key in (member.public_key, kept) if key is not None}
         return member.epoch if me.kid in keys else None
 
+    def key_fits(self, now_ms: int) -> bool:
+        """Whether our key is the one that signs the next block of our feed, as far as we know."""
+        me, member = self._ledger.me, self.membership(now_ms)
+        key = self._ledger.replica.keyring.newest(me.feed)
+        if key is None and member is not None and member.feed == me.feed:
+            key = member.public_key
+        return key is None or key_id(key) == me.kid
+
     def begun(self, epoch: int) -> bool:
         """Whether we, or a peer, hold blocks that we wrote in this epoch."""
         feed = FeedKey(self._ledger.me.name, epoch)

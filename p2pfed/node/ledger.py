@@ -483,9 +483,12 @@ class Ledger:
         """Goes over to another key: this turn's block is the last that the old one signs."""
         position = self.write(record, now_ms)
         self.seal(now_ms)
-        kid = key_id(PublicKey(record.public_key))
-        self.me = dataclasses.replace(self.me, signer=signer, kid=kid)
+        self.use_key(signer, key_id(PublicKey(record.public_key)))
         return position
+
+    def use_key(self, signer: Signer, kid: bytes) -> None:
+        """Signs with this key; what the ledger says of it is not looked at."""
+        self.me = dataclasses.replace(self.me, signer=signer, kid=kid)
 
     def begin_epoch(self, epoch: int) -> None:
         """What we write from now on stands in another feed of ours."""

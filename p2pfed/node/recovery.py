@@ -190,6 +190,8 @@ class Recovery:
     def _may_write(self, seq_num: int, now_ms: int) -> bool:
         if seq_num < 0 and not self._admitted():
             return False
+        if not self._epochs.key_fits(now_ms):
+            return False
         heard = self._all_answered()
         if self._memory is Memory.SURE:
             return heard or now_ms >= self._ask_until_ms
@@ -225,6 +227,11 @@ class Recovery:
         member = self._epochs.membership(self._now_ms)
         if member is not None and member.epoch > self._ledger.me.epoch:
             return f"the members gave this centre epoch {member.epoch}, with another key than ours"
+        if not self._epochs.key_fits(self._now_ms):
+            return (
+                "the key of this daemon is not the one that signs our feed; if that is lost, a "
+                "member proposes the new one (p2pfed propose replace-key CARD)"
+            )
         if head is None and not self._admitted():
             return "no decision that made this centre a member is known here yet"
         if self._memory is Memory.SURE:

@@ -35,6 +35,7 @@ from p2pfed.shell.answers import (
 )
 from p2pfed.shell.api.errors import error_from
 from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
+from p2pfed.shell.rekeying import RotationView
 
 ANSWER_TIMEOUT_S: Final = 60
 """Between two bytes of an answer; a submission waits for the disk."""
@@ -240,6 +241,15 @@ class Client:
         """Takes an own proposal back."""
         answer = self._call("POST", f"/proposals/{quote(proposal_id)}/withdraw")
         return cast(ProposalView, answer["proposal"])
+
+    def rotate_key(self) -> RotationView:
+        """Makes a key for this centre and goes over to it."""
+        return cast(RotationView, self._call("POST", "/key/rotate")["key"])
+
+    def declare_epoch(self, *, reason: str, epoch: int | None = None) -> int:
+        """Begins a new epoch without a vote, where there are at most two members."""
+        body = {"reason": reason, **({} if epoch is None else {"epoch": epoch})}
+        return cast(int, self._call("POST", "/epochs", json=body)["epoch"])
 
     def leave(self, *, reason: str = "") -> str:
         """Ends this centre's membership."""

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from p2pfed.core.charter import Charter, check_charter, decode_charter
 from p2pfed.core.constitution import founders
@@ -62,11 +63,13 @@ from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.natives import Natives, Place
 from p2pfed.shell.newsroom import Newsroom
 from p2pfed.shell.notices import Notices
+from p2pfed.shell.rekeying import Rekeying
 from p2pfed.shell.reloading import Reloader
 from p2pfed.shell.tls import Tls
 from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
 from p2pfed.store.keyfile import CentreKey, load_key
+from p2pfed.store.keyfiles import former_keys, settle
 from p2pfed.store.lock import FolderLock
 from p2pfed.store.spool import Spool
 
@@ -88,6 +91,7 @@ class _Parts:
 
     config: CentreConfig
     key: CentreKey
+    former: tuple[Ed25519PrivateKey, ...]
     charter: Charter
     charter_bytes: bytes
     database: Database
@@ -132,7 +136,8 @@ def _first(group: BaseExceptionGroup[P2pfedError]) -> P2pfedError:
 
 
 def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
-    key = load_key(config.key.file, passphrase=read_passphrase(config.key, os.environ))
+    passphrase = read_passphrase(config.key, os.environ)
+    key = load_key(config.key.file, passphrase=passphrase)
     charter_bytes = _read_charter(config.charter)
     charter = decode_charter(charter_bytes, where=str(config.charter))
     _check_member(config, key, charter)
@@ -141,11 +146,13 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     stack.enter_context(rarely_collecting())
     node = _begin(config, key, charter, database)
     keep_all()
+    key = _key_in_force(config, node, key, passphrase)
     memory, target = _judge(config, node, database, highwater)
     spool = Spool(config.spool)
     return _Parts(
         config=config,
         key=key,
+        former=tuple(k.private for k in former_keys(config.key.file, passphrase)),
         charter=charter,
         charter_bytes=charter_bytes,
         database=database,
@@ -157,6 +164,17 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
         target=target,
         executor=make_executor(config),
     )
+
+
+def _key_in_force(
+    config: CentreConfig, node: Node, key: CentreKey, passphrase: bytes | None
+) -> CentreKey:
+    """The key to sign with: what a rotation left half done is brought to its end."""
+    in_force = node.ledger.replica.keyring.newest(node.me.feed)
+    found = settle(config.key.file, key, passphrase, in_force)
+    if found is not key:
+        node.ledger.use_key(found, key_id(found.public_key))
+    return found
 
 
 def _begin(config: CentreConfig, key: CentreKey, charter: Charter, database: Database) -> Node:
@@ -215,7 +233,8 @@ def _check_member(config: CentreConfig, key: CentreKey, charter: Charter) -> Non
             "charter-key",
             f"the charter names another key for {config.name} than {config.key.file} holds",
             where=where,
-            remedy="use the key that the card was made from",
+            remedy="use the key that the card was made from; if that is lost, have it replaced by "
+            "vote and take up an invitation with 'p2pfed join'",
         )
 
 
@@ -333,7 +352,9 @@ async def _main(parts: _Parts) -> None:
         reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         resumed=lambda: _open_offers(brain, keeper, parts),
     )
-    keeper = _make_keeper(parts, brain, notices, orders, lambda: follower)
+    tls = Tls(parts.key.private, dict(parts.charter.keys()), parts.former)
+    rekeying = Rekeying(brain, parts.config, parts.key, tls)
+    keeper = _make_keeper(parts, brain, notices, orders, lambda: follower, rekeying)
     follower = Follower(brain, natives, config=lambda: keeper.config, finish=keeper.with_orders)
 
     def take(config: CentreConfig) -> None:
@@ -343,7 +364,6 @@ async def _main(parts: _Parts) -> None:
 
     reloader = Reloader(parts.config, brain, take)
     room.append(Newsroom(parts.node, notices, keeper.job_view))
-    tls = Tls(parts.key.private, dict(parts.charter.keys()))
     links = Links(tls, brain.events, stored_reader(parts.database.read_range, frame_blocks))
     client = BulkClient(tls, parts.spool, brain.events)
     server = BulkServer(parts.spool, brain.events)
@@ -384,6 +404,7 @@ def _make_keeper(
     notices: Notices,
     orders: LocalControl,
     follower: Callable[[], Follower],
+    rekeying: Rekeying,
 ) -> Doorkeeper:
     return Doorkeeper(
         brain=brain,
@@ -396,6 +417,7 @@ def _make_keeper(
         notices=notices,
         control=orders,
         follower=follower,
+        rekeying=rekeying,
     )
 
 

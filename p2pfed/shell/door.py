@@ -38,6 +38,7 @@ from p2pfed.shell.answers import (
     StatusView,
 )
 from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
+from p2pfed.shell.rekeying import RotationView
 
 if TYPE_CHECKING:
     from p2pfed.shell.governing import ProposalRequest
@@ -250,8 +251,22 @@ class GovernanceDoor(Protocol):
         """Offers to settle a dispute; it is settled when both parties name the same amounts."""
 
 
+class RekeyingDoor(Protocol):
+    """Another key, another epoch; both return when they are durable."""
+
+    async def rotate(self) -> RotationView:
+        """Makes a key and goes over to it; `StateError` `recovering` while nothing is written."""
+
+    async def declare_epoch(self, reason: str, epoch: int | None) -> int:
+        """Begins a new epoch without a vote; `StateError` `epoch-...` says why it can't."""
+
+
 class Door(Protocol):
     """What the daemon does for those who talk to it locally."""
+
+    @property
+    def rekeying(self) -> RekeyingDoor:
+        """This centre's key and epoch."""
 
     @property
     def control(self) -> ControlDoor:

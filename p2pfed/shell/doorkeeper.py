@@ -58,6 +58,7 @@ from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_l
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
 from p2pfed.shell.pseudonyms import VARIABLE, Pseudonyms
+from p2pfed.shell.rekeying import Rekeying
 from p2pfed.shell.sections import OfferTemplate
 from p2pfed.store.database import Database
 from p2pfed.store.files import disk_errors
@@ -81,6 +82,7 @@ class Doorkeeper:
         notices: the live feed.
         control: what administrators may order.
         follower: opens offers by itself; made after this.
+        rekeying: changes our key and epoch.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class Doorkeeper:
         notices: Notices,
         control: LocalControl,
         follower: Callable[[], Follower],
+        rekeying: Rekeying,
     ) -> None:
         self._follower = follower
+        self.rekeying = rekeying
         self.control = control
         self.governance = Governing(brain, charter)
         self._brain = brain

@@ -23,7 +23,7 @@ from p2pfed.core.records import (
     WithdrawProposal,
 )
 from p2pfed.core.rules import Rules
-from p2pfed.core.units import DAY_MS
+from p2pfed.core.units import DAY_MS, HLC_MAX, HlcTime
 from p2pfed.errors import StateError
 from p2pfed.node.events import Govern
 from p2pfed.shell import council_views
@@ -157,7 +157,10 @@ class Governing:
 
     def _epoch(self, request: ProposalRequest, subject: CentreName) -> int:
         """The epoch that the subject would write in."""
-        known = self._node.ledger.live.governance.versions()[-1].known.get(subject)
+        governance = self._node.ledger.live.governance
+        newest = governance.versions()[-1]
+        members = governance.present(newest, HlcTime(HLC_MAX))
+        known = members.get(subject, newest.known.get(subject))
         if known is None or request.kind in (ProposalKind.REMOVE, ProposalKind.DISPUTE):
             return 0
         return known.epoch + 1

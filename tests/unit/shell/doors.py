@@ -37,6 +37,7 @@ from p2pfed.shell.client import Client
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.notices import Notices
+from p2pfed.shell.rekeying import RotationView
 from tests.unit.shell.council_door import MemoryGovernance
 
 NOW_MS = 1_790_000_000_000
@@ -202,6 +203,21 @@ class MemoryControl:
         return ["listen"]
 
 
+class MemoryRekeying:
+    """Rotates to one key, and begins the epoch that it is asked for, or the second."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    async def rotate(self) -> RotationView:
+        self.said.append(("rotate", ""))
+        return RotationView(record="alpha.9.0", public_key="ab" * 32, fingerprint="cd" * 32)
+
+    async def declare_epoch(self, reason: str, epoch: int | None) -> int:
+        self.said.append(("declare", reason))
+        return epoch or 2
+
+
 class MemoryDoor:
     """Knows the job alpha.4.0 and the offer beta.2.0.
 
@@ -214,6 +230,7 @@ class MemoryDoor:
         self.folder = folder
         self.control = MemoryControl()
         self.governance = MemoryGovernance()
+        self.rekeying = MemoryRekeying()
         self.notices = Notices()
         self.submitted: list[tuple[Submission, dict[str, bytes]]] = []
         self.opened: list[OfferRequest] = []
