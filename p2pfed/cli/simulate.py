@@ -89,6 +89,12 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--long-share", multiple=True, metavar="[CENTRE=]PART", help="Part for long guests.  [0.5]"
 )
+@click.option(
+    "--min-balance",
+    multiple=True,
+    metavar="[CENTRE=]PPM",
+    help="Guests of centres below this balance are refused.  [as the rules say]",
+)
 @click.option("--all-idle", is_flag=True, help="Guests may stay beyond EASY's shadow.")
 @click.option("--preemptible", is_flag=True, help="Guests give way to local jobs at once.")
 @click.option("--checkpoint", is_flag=True, help="Guests that give way lose no work.")

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from p2pfed.cli.rules_file import read_rules
 from p2pfed.core.ids import CentreName, parse_centre_name
+from p2pfed.core.rules import PPM
 from p2pfed.errors import InputError
 from p2pfed.shell.schema import parse_duration_s
 from p2pfed.simulate.study import Study
@@ -58,6 +59,7 @@ class Words:
     after_wait: tuple[str, ...] = ()
     long_guests: tuple[str, ...] = ()
     long_share: tuple[str, ...] = ()
+    min_balance: tuple[str, ...] = ()
     all_idle: bool = False
     credit_days: float | None = None
     preemptible: bool = False
@@ -212,6 +214,7 @@ def _policy_words(
     yield "after_wait_s", _by_centre(words.after_wait, names, seconds)
     yield "long_s", _by_centre(words.long_guests, names, seconds)
     yield "long_share", _by_centre(words.long_share, names, lambda t: _part("--long-share", t))
+    yield "min_balance", _by_centre(words.min_balance, names, _ppm)
     yield "speed", _by_centre(words.speed, names, lambda text: _part("--speed", text, 100.0))
     yield "windows", _windows(words.window, names)
 
@@ -344,6 +347,17 @@ def _whole(option: str, text: str, *, least: int = 0) -> int:
     if not text.isdecimal() or int(text) < least:
         raise _bad(option, text, f"write a whole number, {least} or more")
     return int(text)
+
+
+def _ppm(text: str) -> int:
+    """A balance: `-500000`, from -1 000 000 to 1 000 000."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise _bad("--min-balance", text, "write a whole number, such as -500000") from None
+    if not -PPM <= value <= PPM:
+        raise _bad("--min-balance", text, f"write a number from {-PPM} to {PPM}")
+    return value
 
 
 def _part(option: str, text: str, high: float = 1.0) -> float:

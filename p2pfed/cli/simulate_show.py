@@ -83,6 +83,8 @@ def print_report(report: Report, html: Path | None) -> None:
             f"Of the way from isolated to ideal: {percent(report.way_wait_ppm)} in mean wait,"
             f" {percent(report.way_slowdown_ppm)} in bounded slowdown."
         )
+    for centre in losers_of(report):
+        click.echo(f"  see whether {centre.centre} gains by --long-share {centre.centre}=0.25")
     if html is not None:
         click.echo(f"report: {html}")
 

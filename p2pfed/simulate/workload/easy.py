@@ -11,8 +11,8 @@ At one time, ends come before arrivals, and both before one scheduling pass. (So
 0 s ends after the pass that started it, and brings another pass at the same time.)
 
 The loop holds numbers in lists and heaps, and two things make it fast. While the first job waits,
-an arrival can't change anything for those already waiting: only the newcomer is looked at. And
-waiting jobs are scanned only if the narrowest of them could fit.
+an arrival can't change anything for those already waiting: only the newcomer is looked at. All
+that wait are scanned only when something ended and a processor is free.
 """
 
 from __future__ import annotations

@@ -199,10 +199,9 @@ class Exchange:
         for home, needs in enumerate(self._needs):
             if not needs or self._workload.centres[home] not in self._alive:
                 continue
-            if balance(self._accounts.standing(home, cut_ms)) < self._rules.min_balance:
-                continue
+            ppm = balance(self._accounts.standing(home, cut_ms))
             for centre, procs, time_s in ways:
-                if centre != home:
+                if centre != home and ppm >= self._terms[centre].min_balance:
                     for width, walltime_s in needs:
                         if width <= procs and walltime_s <= time_s:
                             return True
@@ -286,12 +285,13 @@ class Exchange:
 
 def _terms(machine: Machine, rules: Rules) -> Offer:
     """The terms of a machine's offers; size, walltime and window are those of their states."""
+    least = machine.policy.min_balance
     return Offer(
         resource_class=RESOURCE_CLASS,
         nodes=machine.procs,
         cores_per_node=1,
         memory_mib_per_node=1,
         walltime_max_s=rules.walltime_max_s,
-        min_balance=rules.min_balance,
+        min_balance=rules.min_balance if least is None else least,
         preemptible=machine.policy.preemptible,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from p2pfed.core.rules import Rules
+from p2pfed.core.rules import PPM, Rules
 from p2pfed.errors import InputError
 from p2pfed.simulate.workload.trace import WEEK_S
 
@@ -29,6 +29,7 @@ class CentrePolicy:
         long_s: guests that ask for more than this are long.
         long_share: long guests hold at most this part of the machine.
         preemptible: guests are cut short as soon as a local job would start in their place.
+        min_balance: guests of homes below it (ppm) are refused; None for what the rules say.
         exports: its waiting jobs may go elsewhere.
         after_wait_s: only those that have waited so long.
         leaves_s: from this time on it neither offers nor exports; what runs goes on.
@@ -43,6 +44,7 @@ class CentrePolicy:
     long_s: int = 3_600
     long_share: float = 0.5
     preemptible: bool = False
+    min_balance: int | None = None
     exports: bool = True
     after_wait_s: int = 0
     leaves_s: int | None = None
@@ -58,6 +60,7 @@ class CentrePolicy:
             ("after_wait_s", self.after_wait_s, 0, 1 << 32),
             ("leaves_s", self.leaves_s or 0, 0, 1 << 40),
             ("speed", self.speed, 0.01, 100.0),
+            ("min_balance", self.min_balance or 0, -PPM, PPM),
         ):
             if not low <= value <= high:
                 raise InputError(

@@ -59,6 +59,16 @@ def test_a_value_holds_for_all_centres_but_those_with_one_of_their_own() -> None
 def test_preemptible_guests_take_the_template_of_that_name() -> None:
     policy = make_study(words(preemptible=True)).federation.policy
     assert (policy.preemptible, policy.long_share) == (True, 1.0)
+    assert policy.to_shadow
+    assert not make_study(words(all_idle=True)).federation.policy.to_shadow
+
+
+def test_credit_and_debt_are_those_asked_for() -> None:
+    usual = make_study(words()).federation
+    assert (usual.credit_days, usual.policy.min_balance) == (0.25, None)
+    asked = make_study(words(credit_days=2.0, min_balance=("-900000", "beta=0"))).federation
+    assert asked.credit_days == 2
+    assert [asked.of(name).min_balance for name in ("alpha", "beta")] == [-900_000, 0]
 
 
 def test_riders_and_leavers_are_told_apart() -> None:
@@ -140,6 +150,8 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "a rider that is not there": ({"free_riders": ("gamma",)}, "workload-centre"),
     "an offset of all": ({"offset": ("1h",)}, "simulate-option"),
     "rules that are not there": ({"rules": Path("nowhere.toml")}, "file-unreadable"),
+    "a balance that is a word": ({"min_balance": ("none",)}, "simulate-option"),
+    "a balance below all": ({"min_balance": ("-1000001",)}, "simulate-option"),
     "a speed of nothing": ({"speed": ("0",)}, "workload-option"),
 }
 

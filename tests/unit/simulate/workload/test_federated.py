@@ -70,6 +70,14 @@ def test_under_one_scheduler_it_starts_at_once() -> None:
     assert (outcome.wait_ms[1], outcome.where[1]) == (0, 1)
 
 
+def test_an_offer_refuses_homes_below_its_least_balance() -> None:
+    closed = replace(CentrePolicy(), min_balance=1)
+    jobs = workload(alpha=BUSY, beta=IDLE, gamma=IDLE)
+    outcome = run(jobs, policies={"beta": closed})
+    assert jobs.centres[outcome.where[1]] == "gamma"
+    assert run(jobs, policy=closed).where[1] == jobs.home[1]
+
+
 def test_a_centre_that_only_consumes_offers_nothing() -> None:
     outcome = run(workload(alpha=BUSY, beta=IDLE), policies={"beta": CentrePolicy.free_rider()})
     assert list(outcome.where) == list(outcome.workload.home)
