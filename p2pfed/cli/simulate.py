@@ -96,7 +96,7 @@ _PATH = click.Path(path_type=Path)
     help="Guests of centres below this balance are refused.  [as the rules say]",
 )
 @click.option("--all-idle", is_flag=True, help="Guests may stay beyond EASY's shadow.")
-@click.option("--preemptible", is_flag=True, help="Guests give way to local jobs at once.")
+@click.option("--preemptible", is_flag=True, help="Guests give way at once; debtors are served.")
 @click.option("--checkpoint", is_flag=True, help="Guests that give way lose no work.")
 @click.option(
     "--free-rider", "free_riders", multiple=True, metavar="CENTRE", help="It only consumes."

@@ -82,8 +82,9 @@ class CentrePolicy:
         return cls(share=0.0)
 
 
-PREEMPTIBLE = CentrePolicy(to_shadow=True, beyond_shadow=True, long_share=1.0, preemptible=True)
-"""The preemptible template: guests give way, so no local job ever waits for one."""
+PREEMPTIBLE = CentrePolicy(long_share=1.0, preemptible=True, min_balance=-PPM)
+"""The preemptible template: guests give way, so no local job ever waits for one, be they of those
+who owe: there is no debt limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
