@@ -54,7 +54,10 @@ World = Callable[[int], MatchInput]
 WORLDS: dict[str, World] = {
     "common shapes": lambda jobs: make_input(make_queue(1, jobs, common_shape)),
     "logged shapes": lambda jobs: make_input(make_queue(1, jobs, logged_shape)),
-    "a thousand classes": lambda jobs: make_input(make_queue(1, jobs, classed_shape), classed=True),
+    "64 classes": lambda jobs: make_input(make_queue(1, jobs, classed_shape(64)), classes=64),
+    "a thousand classes": lambda jobs: make_input(
+        make_queue(1, jobs, classed_shape(1_000)), classes=1_000
+    ),
     "giants first": lambda jobs: make_input(make_queue(1, jobs, common_shape, giants=True)),
     "equal offers": lambda jobs: make_input(make_queue(1, jobs, common_shape), equal=True),
     "all shapes different": lambda jobs: make_input(make_queue(1, jobs, odd_shape)),

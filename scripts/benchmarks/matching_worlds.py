@@ -29,7 +29,7 @@ CUT_MS = 1_800_000_000_000
 RULES = Rules()
 CENTRES = [CentreName(f"centre-{number:03}") for number in range(HOMES)]
 CLASSES = [f"class-{number:03}" for number in range(1_000)]
-"""More than rules can hold (64): to see whether the matching would mind."""
+"""Rules hold 64 of them at most; more are only to see what the matching would say."""
 ShapeSource = Callable[[random.Random, CentreName], Shape]
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -68,9 +68,13 @@ def odd_shape(rng: random.Random, home: CentreName) -> Shape:
     )
 
 
-def classed_shape(rng: random.Random, home: CentreName) -> Shape:
-    """A common job of one of a thousand work classes."""
-    return common_shape(rng, home)._replace(work_class=rng.choice(CLASSES))
+def classed_shape(count: int) -> ShapeSource:
+    """Common jobs, each of one of the first `count` work classes."""
+
+    def shape(rng: random.Random, home: CentreName) -> Shape:
+        return common_shape(rng, home)._replace(work_class=CLASSES[rng.randrange(count)])
+
+    return shape
 
 
 def logged_shape(rng: random.Random, home: CentreName) -> Shape:
@@ -192,7 +196,7 @@ def make_input(
     offers: int = OFFERS,
     homes: int = HOMES,
     equal: bool = False,
-    classed: bool = False,
+    classes: int = 0,
 ) -> MatchInput:
     """A round over so many offers and homes.
 
@@ -201,14 +205,14 @@ def make_input(
         offers: how many.
         homes: as many as the queue was made with.
         equal: all offers are alike.
-        classed: each offer takes 64 of the thousand classes.
+        classes: each offer takes a sixteenth of the first so many classes; 0: it takes all.
     """
     rng = random.Random(7)
     made = (
         equal_offers(offers, homes)
         if equal
         else [
-            make_offer(rng, number, homes, sorted(rng.sample(CLASSES, 64)) if classed else ())
+            make_offer(rng, number, homes, sorted(rng.sample(CLASSES[:classes], classes // 16)))
             for number in range(offers)
         ]
     )
