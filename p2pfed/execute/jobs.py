@@ -20,6 +20,8 @@ PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,127}\Z")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _OWN_PREFIX: Final = "P2PFED_"
+_FROM_HOME: Final = frozenset({"P2PFED_USER"})
+"""The variables of that prefix that a job's home sets, and not whoever runs it."""
 
 
 def check_job(job: NativeJob) -> None:
@@ -40,7 +42,8 @@ def check_job(job: NativeJob) -> None:
                 remedy="use a relative path without `..`",
             )
     for name, value in job.environment:
-        if not _VARIABLE.match(name) or name.startswith(_OWN_PREFIX) or not _is_text(value):
+        ours = name.startswith(_OWN_PREFIX) and name not in _FROM_HOME
+        if ours or not _VARIABLE.match(name) or not _is_text(value):
             raise ExecutorError(
                 "executor-environment",
                 f"the environment variable {name!r} can't be set",

@@ -338,11 +338,12 @@ class ExecutorSuite:
     def test_the_environment_is_clean(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("P2PFED_TEST_SECRET", "secret")
         monkeypatch.setenv("PYTHONPATH", "/nowhere")
-        job = bench.job("env -0", environment=(("GREETING", "two\nlines = äöü"),))
+        own = (("GREETING", "two\nlines = äöü"), ("P2PFED_USER", "0" * 32))
+        job = bench.job("env -0", environment=own)
         assert bench.run(job).outcome is Outcome.COMPLETED
         seen = dict(item.split("=", 1) for item in output(job).split("\0") if item)
         assert seen["GREETING"] == "two\nlines = äöü"
-        assert seen["P2PFED_JOB_ID"] == job.name
+        assert (seen["P2PFED_JOB_ID"], seen["P2PFED_USER"]) == (job.name, "0" * 32)
         assert (seen["P2PFED_NODES"], seen["P2PFED_CORES"], seen["OMP_NUM_THREADS"]) == ("1",) * 3
         assert "/usr/bin" in seen["PATH"].split(":")
         assert seen["HOME"] == str(job.folder / "work")
