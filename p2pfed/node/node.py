@@ -13,7 +13,7 @@ comes in), no I/O (it asks for effects). So a whole federation runs in one threa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from p2pfed.core.blocks import Block, peek_block_id
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, Head, JobId
@@ -96,6 +96,10 @@ class Node:
         shelf: where our admitted blocks are stored.
     """
 
+    ledger_type: ClassVar[type[Ledger]] = Ledger
+    gossip_type: ClassVar[type[Gossip]] = Gossip
+    """What an exhaustive check exchanges; nothing else does."""
+
     def __init__(
         self,
         me: Identity,
@@ -105,7 +109,7 @@ class Node:
         shelf: Shelf,
     ) -> None:
         self.federation = federation
-        self.ledger = Ledger(me, federation, shelf)
+        self.ledger = self.ledger_type(me, federation, shelf)
         self.trust = Trust(federation.rules.clock_error_ms)
         self.deadlines = Deadlines()
         self.rounds = Rounds(self.ledger)
@@ -114,7 +118,9 @@ class Node:
         self.host = Host(self.ledger, self.rounds, self.deadlines, self.trust, policy, self.control)
         self.home = Home(self.ledger, self.host, self.deadlines, self.trust)
         self.company = Company(self.ledger)
-        self.gossip = Gossip(me.name, federation.id, self.company.addresses, rng, federation.rules)
+        self.gossip = self.gossip_type(
+            me.name, federation.id, self.company.addresses, rng, federation.rules
+        )
         self.council = Council(self.ledger)
         self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
         self.trusted = TrustedKeys(self.ledger, self.company)

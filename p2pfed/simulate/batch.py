@@ -45,6 +45,19 @@ class Batch:
                     native.outcome = Outcome.CANCELLED
                     self._scene.at(native.ends_ms, native.look)
 
+    def forget(self, centre: Centre, name: str) -> None:
+        """Loses a job that has not begun: the daemon finds out when it asks."""
+        native = centre.disk.natives.pop(name)
+        for runs in self._scene.runs.values():
+            runs[:] = [run for run in runs if run.native is not native]
+        self._scene.soon(native.look)
+
+    def fail(self, centre: Centre, name: str) -> None:
+        """Ends a running job at once, by no doing of its own."""
+        native = centre.disk.natives[name]
+        native.ends_ms, native.outcome = self._scene.now_ms, Outcome.NODE_FAILURE
+        self._scene.at(native.ends_ms, native.look)
+
     def _submit(self, centre: Centre, effect: SubmitNative) -> None:
         assert effect.claim_id in centre.disk.payloads, "started without its payload"
         begins_ms = self._scene.now_ms + self._scene.rng.randint(0, 500)
@@ -61,6 +74,9 @@ class Batch:
 
         def look() -> None:
             if centre.life != life:
+                return
+            if centre.disk.natives.get(name) is not native:
+                self._scene.tell(centre.name, NativeNotFound(claim_id=claim_id))
                 return
             if self._scene.now_ms < native.ends_ms:
                 self._scene.at(native.ends_ms, look)

@@ -134,6 +134,7 @@ class Scene:
         self.centres: dict[CentreName, Centre] = {}
         self.runs: dict[JobId, list[Run]] = {}
         self.trace = hashlib.sha256()
+        self.listener: Callable[[str], None] | None = None
         self.deliver: Callable[[CentreName, tuple[Event, ...]], None] = _nobody
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -176,7 +177,10 @@ class Scene:
 
     def log(self, *words: object) -> None:
         """Adds a line to the trace, whose hash tells whether two runs were the same."""
-        self.trace.update(f"{self.now_ms} {' '.join(map(str, words))}\n".encode())
+        line = f"{self.now_ms} {' '.join(map(str, words))}"
+        self.trace.update(f"{line}\n".encode())
+        if self.listener is not None:
+            self.listener(line)
 
     def tell(self, name: CentreName, *events: Event) -> None:
         """Hands events to a node; one that is down never hears of them."""

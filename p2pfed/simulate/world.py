@@ -237,6 +237,19 @@ class World(Scene):
         if effect.own_head is not None:
             centre.disk.mark = effect.own_head[1]
 
+    def forget_native(self, centre: Centre, name: str) -> None:
+        """A batch system loses a job that waits there."""
+        self._batch.forget(centre, name)
+
+    def fail_native(self, centre: Centre, name: str) -> None:
+        """A batch system's node fails under a job that runs there."""
+        self._batch.fail(centre, name)
+
+    @property
+    def elapsed_ms(self) -> int:
+        """How long the world has existed, by its own clock."""
+        return self.now_ms - START_MS
+
     # Users and administrators
 
     def open_offer(self, name: CentreName, offer: Offer) -> int:

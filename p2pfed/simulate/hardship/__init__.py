@@ -1,0 +1,1 @@
+"""Federations that are treated badly, by a seed, and must come through it unharmed."""
