@@ -31,7 +31,7 @@ from p2pfed.core.ids import (
     Head,
     PublicKey,
 )
-from p2pfed.core.keys import SIGNATURE_BYTES, VerifyKeys
+from p2pfed.core.keys import SIGNATURE_BYTES, VerifyKeys, key_id
 from p2pfed.core.records import Record
 from p2pfed.core.rules import Rules
 from p2pfed.node.admission import AdmissionPolicy
@@ -234,7 +234,9 @@ class Centres:
 
     def _node(self, who: int, state: Local) -> ModelNode:
         name = self.names[who]
-        me = Identity(name=name, signer=_NoSignature(), kid=bytes(16), address=f"{name}:1")
+        me = Identity(
+            name=name, signer=_NoSignature(), kid=key_id(_public_key(name)), address=f"{name}:1"
+        )
         node = ModelNode(me, self.federation, AdmissionPolicy(), Random(0), _Shelf())
         assert isinstance(node.ledger, ModelLedger)
         node.heard.told = {}

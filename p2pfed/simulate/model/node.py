@@ -88,7 +88,7 @@ class ModelLedger(Ledger):
 
     def take_back(self, block: Block) -> None:
         """As `replay`, without decoding."""
-        self.replica.restore(block.feed, block.seq_num, block.block_id, block.time)
+        self.replica.restore_block(block)
         self._note(block)
 
 
