@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from unittest.mock import patch
 
 from p2pfed.core.accounting import Accounts
 from p2pfed.core.ids import CentreName, Head
@@ -26,6 +25,7 @@ from p2pfed.node.turn import Turn
 from p2pfed.simulate.hardship.trial import Outcome, Plan, run_trial
 from p2pfed.simulate.scene import Centre
 from p2pfed.simulate.world import World
+from tests.mutations.swap import swapped
 
 Apply = Callable[[ExitStack], None]
 
@@ -69,7 +69,7 @@ class Bug:
 
 def _put(owner: object, name: str, value: object) -> Apply:
     def apply(stack: ExitStack) -> None:
-        stack.enter_context(patch.object(owner, name, value))
+        stack.enter_context(swapped(owner, name, value))
 
     return apply
 
@@ -83,7 +83,7 @@ def _lose_unsynced(stack: ExitStack) -> None:
             _drop_newest(self.centres[name])
         crash(self, name, down_ms=down_ms)
 
-    stack.enter_context(patch.object(World, "crash", crashed))
+    stack.enter_context(swapped(World, "crash", crashed))
 
 
 def _drop_newest(centre: Centre) -> None:
@@ -101,7 +101,7 @@ def _reply_before_storing(stack: ExitStack) -> None:
     def finished(self: Node, turn: Turn) -> list[Effect]:
         return sorted(finish(self, turn), key=lambda effect: isinstance(effect, StoreBlocks))
 
-    stack.enter_context(patch.object(Node, "_finish", finished))
+    stack.enter_context(swapped(Node, "_finish", finished))
 
 
 def _count_usage_twice(stack: ExitStack) -> None:
@@ -115,12 +115,12 @@ def _count_usage_twice(stack: ExitStack) -> None:
             how["amount"] = 2 * amount
         set_usage(self, claim_id, **how)  # type: ignore[arg-type]
 
-    stack.enter_context(patch.object(Accounts, "set_usage", doubled))
+    stack.enter_context(swapped(Accounts, "set_usage", doubled))
 
 
 def _lose_early(stack: ExitStack) -> None:
     stack.enter_context(
-        patch.object(home, "may_declare_lost", lambda now_ms, until_ms: now_ms >= until_ms - 9_000)
+        swapped(home, "may_declare_lost", lambda now_ms, until_ms: now_ms >= until_ms - 9_000)
     )
 
 

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from unittest.mock import patch
 
 from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.lifecycle import HOST_MOVES, ClaimState, HostPhase, lease_until
@@ -28,6 +27,7 @@ from p2pfed.node.recovery import Recovery
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 from p2pfed.simulate.model.situation import Environment, Faults, Setting
+from tests.mutations.swap import added, swapped
 
 Apply = Callable[[ExitStack], None]
 
@@ -60,7 +60,7 @@ class Mutation:
 
 def _put(owner: object, name: str, value: object) -> Apply:
     def apply(stack: ExitStack) -> None:
-        stack.enter_context(patch.object(owner, name, value))
+        stack.enter_context(swapped(owner, name, value))
 
     return apply
 
@@ -78,12 +78,12 @@ def _hand_over_at_once(stack: ExitStack) -> None:
             self._ledger.write(record, turn.now_ms)
         review(self, entry, turn)
 
-    stack.enter_context(patch.object(Home, "review", reviewed))
+    stack.enter_context(swapped(Home, "review", reviewed))
 
 
 def _hand_over_late(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(home, "may_hand_over", lambda *_: True))
-    stack.enter_context(patch.object(Home, "_keep_or_release", lambda *_: None))
+    stack.enter_context(swapped(home, "may_hand_over", lambda *_: True))
+    stack.enter_context(swapped(Home, "_keep_or_release", lambda *_: None))
 
 
 def _send_at_once(stack: ExitStack) -> None:
@@ -101,7 +101,7 @@ def _send_at_once(stack: ExitStack) -> None:
                 )
             )
 
-    stack.enter_context(patch.object(Home, "payload_asked", answered))
+    stack.enter_context(swapped(Home, "payload_asked", answered))
 
 
 def _start_what_was_closed(stack: ExitStack) -> None:
@@ -115,8 +115,8 @@ def _start_what_was_closed(stack: ExitStack) -> None:
             self._run(entry, job, turn)
         fetched(self, event, turn)
 
-    stack.enter_context(patch.object(Host, "payload_fetched", started))
-    stack.enter_context(patch.dict(HOST_MOVES, {(HostPhase.CLOSED, Start): HostPhase.STARTED}))
+    stack.enter_context(swapped(Host, "payload_fetched", started))
+    stack.enter_context(added(HOST_MOVES, (HostPhase.CLOSED, Start), HostPhase.STARTED))
 
 
 def _submit_before_start_is_stored(stack: ExitStack) -> None:
@@ -126,14 +126,14 @@ def _submit_before_start_is_stored(stack: ExitStack) -> None:
         effects = finish(self, turn)
         return sorted(effects, key=lambda effect: isinstance(effect, StoreBlocks))
 
-    stack.enter_context(patch.object(Node, "_finish", finished))
+    stack.enter_context(swapped(Node, "_finish", finished))
 
 
 def _end_when_asked_to_kill(stack: ExitStack) -> None:
     def cancelled(self: Host, entry: ClaimEntry, turn: Turn) -> None:
         self._end_without_run(entry.claim_id, Outcome.CANCELLED, turn)
 
-    stack.enter_context(patch.object(Host, "_cancel", cancelled))
+    stack.enter_context(swapped(Host, "_cancel", cancelled))
 
 
 def _never_expire_accepts(stack: ExitStack) -> None:
@@ -143,14 +143,14 @@ def _never_expire_accepts(stack: ExitStack) -> None:
         if turn.now_ms < entry.host_side.accept_until_ms:
             wait(self, entry, job, turn)
 
-    stack.enter_context(patch.object(Host, "_await_lease", awaited))
+    stack.enter_context(swapped(Host, "_await_lease", awaited))
 
 
 def _never_give_up_payload(stack: ExitStack) -> None:
     def never(lease_until_ms: int, walltime_s: int, rules: object) -> int:
         return lease_until_ms + 10**9
 
-    stack.enter_context(patch.object(host, "begin_before", never))
+    stack.enter_context(swapped(host, "begin_before", never))
 
 
 ONE = Setting(steps=6)
