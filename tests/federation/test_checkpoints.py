@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
+from p2pfed.core.audit import FileSource, Finding, audit_ledger
 from p2pfed.core.blocks import decode_stored
-from p2pfed.core.checkpoint import decode_trees
-from p2pfed.core.ids import CentreName
+from p2pfed.core.charter import encode_charter
+from p2pfed.core.checkpoint import TreeHead, decode_trees, encode_trees
+from p2pfed.core.ids import CentreName, FeedKey
+from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.core.merkle import tree_root
 from p2pfed.core.records import Checkpoint, StateDigests
 from p2pfed.node.node import Node
@@ -72,3 +77,32 @@ def test_a_centre_that_computes_wrongly_is_named_with_the_register() -> None:
     agreed = node_of(world, wrong).cosigning.cosigned()
     assert agreed is not None
     assert len(agreed.by) in (3, 4)
+    found = audited(world)
+    assert [f.code for f in found] == ["checkpoint-disagreement"] * len(found)
+    assert any("different states: amount c000, register 0" in f.text for f in found)
+
+
+def audited(world: World) -> list[Finding]:
+    """What an audit finds in the ledger that the first centre holds."""
+    blocks = next(iter(world.centres.values())).disk.blocks
+    data = b"".join(write_ledger(encode_charter(world.charter), blocks))
+    report = audit_ledger(FileSource(io.BytesIO(data)), expected=world.federation.id)
+    return [f for f in report.ledger.findings if f.code.startswith("checkpoint")]
+
+
+def test_an_audit_computes_each_root_again() -> None:
+    world = federation()
+    world.run(25_000)
+    assert audited(world) == []
+    liar = node_of(world, CentreName("c001"))
+    feed = FeedKey(CentreName("c000"), 0)
+    block_id = liar.ledger.replica.block_id(feed, 1)
+    assert block_id is not None
+    for size, root in ((2, bytes(32)), (1, bytes(32))):
+        false = encode_trees([TreeHead(feed, size, block_id, root)])
+        liar.ledger.write(Checkpoint(cut_ms=size, trees=false, state_hash=bytes(32)), world.now_ms)
+    world.run(5_000)
+    found = audited(world)
+    assert [f.code for f in found] == ["checkpoint-false"] * 2
+    assert "its root over 2 blocks of c000 is not that of the file" in found[0].text
+    assert "its block 0 of c000 is not the one in the file" in found[1].text

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from p2pfed.core.accounting import balance
 from p2pfed.core.audit.conduct import Conduct
+from p2pfed.core.audit.cosigning import CheckpointWatch
 from p2pfed.core.audit.course import SAMPLES, Course, Samples, Told
 from p2pfed.core.audit.findings import Findings, Focus
 from p2pfed.core.audit.intake import Intake, feed_name, open_entry
@@ -124,6 +125,7 @@ class _Audit:
         self.intake = Intake(charter, findings, self._stored)
         replica = self.intake.replica
         self._library = Library(replica, source.fetch)
+        self._cosigning = CheckpointWatch(replica, findings)
         self._admitted = self._records = self._inert = 0
         self._newest_ms = 0
         rules = charter.rules
@@ -198,6 +200,7 @@ class _Audit:
         self._conduct.judge(block, told)
         self._usage.watch(block, told)
         self._patterns.watch(block, told)
+        self._cosigning.watch(block)
         if self._story is not None:
             self._story.watch(block, inert)
 
@@ -210,6 +213,7 @@ class _Audit:
         self._course.finish(at_ms)
         self._usage.finish(at_ms)
         self._patterns.finish()
+        self._cosigning.finish()
         state, verdict = self._course.state, None
         if self._forked:
             # What counts of a forked feed follows from everything that others acked of it.

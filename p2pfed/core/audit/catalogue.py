@@ -98,6 +98,16 @@ CATALOGUE: Final[dict[str, Explanation]] = {
         "only what binds its author.",
         "It follows from what the other members had acked before they knew of the fork.",
     ),
+    "checkpoint-false": Explanation(
+        _WARNING,
+        "A checkpoint states a head or root of a feed that the file does not lead to.",
+        "Compare with another centre's export: its author, or whoever exported, is wrong.",
+    ),
+    "checkpoint-disagreement": Explanation(
+        _WARNING,
+        "Two centres signed different states of the same blocks; the register where they part.",
+        "One of them computed wrongly: compare programs and versions, check its memory.",
+    ),
     "record-inert": Explanation(_WARNING, "A record counts for nothing, and why.", _HARMLESS),
     # Claims
     "claim-unjustified": Explanation(
