@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -19,12 +20,16 @@ from p2pfed.shell.demo import (
     run_demo,
 )
 
+_JOBS: Final = 12
+_GOVERNED_JOBS: Final = 40
+"""So many that there are guests everywhere while the members decide."""
+
 
 @click.command()
 @click.option(
     "--centres", type=click.IntRange(2, CENTRES_MAX), default=3, help="Centres, one congested.  [3]"
 )
-@click.option("--jobs", type=click.IntRange(1, JOBS_MAX), default=12, help="Jobs.  [12]")
+@click.option("--jobs", type=click.IntRange(1, JOBS_MAX), help="Jobs.  [12; with --governance 40]")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
@@ -38,7 +43,9 @@ from p2pfed.shell.demo import (
     " is lost, one leaves, disputes end.",
 )
 @json_option
-def demo(centres: int, jobs: int, keep: Path | None, *, governance: bool, as_json: bool) -> int:
+def demo(
+    centres: int, jobs: int | None, keep: Path | None, *, governance: bool, as_json: bool
+) -> int:
     """Run a whole federation on this machine, with real daemons and real jobs.
 
     One centre is congested; its jobs run at the others. Ends with the jobs, their checked output,
@@ -48,7 +55,8 @@ def demo(centres: int, jobs: int, keep: Path | None, *, governance: bool, as_jso
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with open_stage(stderr=as_json) as stage:
-        plan = plan_demo(GOVERNED_CENTRES if governance else centres, jobs)
+        usual = _GOVERNED_JOBS if governance else _JOBS
+        plan = plan_demo(GOVERNED_CENTRES if governance else centres, jobs or usual)
         if governance:
             plan = replace(plan, rules=GOVERNED)
         report = run_demo(plan, stage, keep=keep, governance=governance)
