@@ -56,6 +56,7 @@ _SLURM: Final = (
     ("job-name", "-J", "NAME", "Its name in your listings."),
     ("output", "-o", "FILE", "Name of standard output (%j: job, %x: name)."),
     ("error", "-e", "FILE", "Name of the error stream."),
+    ("signal", "", "SIGNAL[@S]", "Tell the script to save its state before it must go."),
 )
 """Options that a script can hold too; here they override it."""
 
@@ -85,6 +86,10 @@ def slurm_options(command: F) -> F:
     help="A file or folder to bring along; a relative path stays as it is.",
 )  # fmt: skip
 @click.option("--fetch", multiple=True, metavar="PATTERN", help="Files to bring back ('*.csv').")
+@click.option(
+    "--checkpoint", multiple=True, metavar="PATTERN",
+    help="Files that it goes on from when it was cut short.",
+)  # fmt: skip
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set a variable.")
 @click.option("--class", "work_class", help="Work class of the federation's rules.  [normal]")
 @click.option("--resource-class", help="Resource class.  [gpu if GPUs are asked for, else cpu]")
@@ -146,6 +151,7 @@ def _read_request(
     request = dataclasses.replace(
         request,
         fetch=tuple(options["fetch"]),
+        checkpoint=tuple(options["checkpoint"]),
         allow=sorted_words(options["allow"]),
         deny=sorted_words(options["deny"]),
         **{

@@ -122,11 +122,20 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What an attempt that was cut short saved: its home has it, as the result of that claim."""
+
+    claim_id: ClaimId
+    digest: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchPayload:
     """We are host: open a bulk connection to `home` and ask for the claim's payload.
 
-    The fetch then waits for `NameHandover`. Idempotent: a fetch that is under way goes on. Ends in
-    `PayloadFetched` or `PayloadFailed`.
+    The fetch then waits for `NameHandover`; what an earlier attempt saved is fetched after it.
+    Idempotent: a fetch that is under way goes on. Ends in `PayloadFetched` or `PayloadFailed`.
     """
 
     claim_id: ClaimId
@@ -135,6 +144,7 @@ class FetchPayload:
     job_id: JobId
     payload_digest: bytes
     payload_bytes: int
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +180,14 @@ class SendPayload:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendResult:
     """We are host: stream the result of the claim to its home."""
+
+    transfer: TransferId
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendCheckpoint:
+    """We are home: stream what this earlier attempt saved to the host of the next."""
 
     transfer: TransferId
     claim_id: ClaimId
@@ -285,6 +303,7 @@ Effect = (
     | AnswerTransfer
     | SendPayload
     | SendResult
+    | SendCheckpoint
     | FetchResult
     | SubmitNative
     | WatchNative

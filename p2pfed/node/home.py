@@ -35,6 +35,7 @@ from p2pfed.core.records import (
     Hold,
     Job,
     Lost,
+    Outcome,
     Receipt,
     Release,
     Unhold,
@@ -49,12 +50,14 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetPayload,
     Reply,
+    SendCheckpoint,
     SendPayload,
 )
 from p2pfed.node.events import (
     CancelJob,
     HandoverNamed,
     PayloadAsked,
+    ResultAsked,
     ResultFailed,
     ResultFetched,
     SiblingSecured,
@@ -377,16 +380,43 @@ class Home:
             )
         )
 
+    def checkpoint_asked(self, event: ResultAsked, turn: Turn) -> None:
+        """The host of a job's claim in force asks for what an earlier attempt of it saved."""
+        live = self._ledger.live
+        earlier, job = live.claims.get(event.claim_id), live.job_of(event.claim_id)
+        verdict = None if job is None else live.judge(job)
+        current = None if verdict is None or verdict.live is None else live.claims[verdict.live]
+        allowed = (
+            earlier is not None
+            and earlier.host_side.end is not None
+            and earlier.host_side.end.outcome == Outcome.PREEMPTED
+            and current is not None
+            and current.claim is not None
+            and current.claim.offer_id.centre == event.centre
+            and current.state in (ClaimState.LEASED, ClaimState.STARTED)
+        )
+        if not allowed:
+            error = StateError(
+                "transfer-no-result", f"there is no result of claim {event.claim_id} for you"
+            )
+            turn.do(AnswerTransfer(transfer=event.transfer, error=error))
+            return
+        turn.do(SendCheckpoint(transfer=event.transfer, claim_id=event.claim_id))
+
     # Results and receipts
 
     def _settle(self, entry: ClaimEntry, job: Job, turn: Turn) -> None:
         end = entry.host_side.end
         if end is None or entry.claim is None or entry.settlement is not None:
             return
-        give_up_ms = hlc_ms(entry.host_side.ended) + self._rules.receipt_deadline_ms // 2
+        # A job waits for the result that ends it; for what it saved on its way only so long that
+        # doing it again would be the better way.
+        final = end.outcome in FINAL_OUTCOMES
+        patience_ms = self._rules.receipt_deadline_ms // 2 if final else self._rules.fetch_ms
+        give_up_ms = hlc_ms(entry.host_side.ended) + patience_ms
         wanted = (
             end.result_digest != NO_RESULT
-            and end.outcome in FINAL_OUTCOMES
+            and (final or end.outcome == Outcome.PREEMPTED)
             and entry.claim_id not in self._fetched
         )
         if not wanted or entry.claim_id in self._hopeless or turn.now_ms >= give_up_ms:

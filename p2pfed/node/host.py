@@ -39,6 +39,7 @@ from p2pfed.node.effects import (
     WARNING,
     AnswerTransfer,
     CancelNative,
+    Checkpoint,
     FetchPayload,
     ForgetClaim,
     NameHandover,
@@ -226,12 +227,13 @@ class Host:
             self._close(entry, "expired", turn)
         else:
             self._deadlines.at(until_ms, entry.claim_id)
-            self._fetch(entry, job.job, turn)
+            self._fetch(entry, job, turn)
 
-    def _fetch(self, entry: ClaimEntry, job: Job, turn: Turn) -> None:
+    def _fetch(self, entry: ClaimEntry, posted: JobEntry, turn: Turn) -> None:
         if entry.claim_id in self._fetching or entry.claim is None:
             return
         self._fetching.add(entry.claim_id)
+        job = posted.job
         turn.do(
             FetchPayload(
                 claim_id=entry.claim_id,
@@ -240,8 +242,20 @@ class Host:
                 job_id=JobId(entry.claim.job_id),
                 payload_digest=job.payload_digest,
                 payload_bytes=job.payload_bytes,
+                checkpoint=self._checkpoint(posted),
             )
         )
+
+    def _checkpoint(self, job: JobEntry) -> Checkpoint | None:
+        """What the last attempt that was preempted saved, if it did."""
+        for claim_id in reversed(job.claims):
+            entry = self._ledger.live.claims.get(claim_id)
+            end = None if entry is None else entry.host_side.end
+            if end is not None and end.outcome == Outcome.PREEMPTED and any(end.result_digest):
+                return Checkpoint(
+                    claim_id=claim_id, digest=end.result_digest, size=end.result_bytes
+                )
+        return None
 
     def address(self, centre: CentreName) -> str:
         """Where a centre listens: as our administrator says, as it announces, or by the charter."""
@@ -272,7 +286,7 @@ class Host:
             self._close(entry, "window-over", turn)
         elif entry.claim_id not in self._fetched:
             self._deadlines.at(before_ms, entry.claim_id)
-            self._fetch(entry, job.job, turn)
+            self._fetch(entry, job, turn)
             self._name_handover(entry, turn)
         elif not self._trust.clock(turn.now_ms):
             self._deadlines.at(min(before_ms, turn.now_ms + RETRY_MS), entry.claim_id)
@@ -389,10 +403,12 @@ class Host:
         cores = job.job.nodes * job.job.cores_per_node
         gpus = job.job.nodes * job.job.gpus_per_node
         limit_s = min(-(-elapsed_ms // 1000), job.job.walltime_s)
+        # What was cancelled without its home asking, we took back.
+        taken_back = event.outcome is Outcome.CANCELLED and not job.cancelled
         self._write(
             End(
                 claim_id=event.claim_id,
-                outcome=int(self._blame(event.outcome, job)),
+                outcome=int(Outcome.PREEMPTED if taken_back else event.outcome),
                 exit_code=event.exit_code,
                 signal=event.signal,
                 started_ms=event.started_ms,
@@ -400,17 +416,13 @@ class Host:
                 core_s=min(event.core_s, cores * limit_s),
                 gpu_s=min(event.gpu_s, gpus * limit_s),
                 memory_mib_max=event.memory_mib_max,
-                result_digest=event.result_digest,
-                result_bytes=event.result_bytes,
+                # It was not told to save its state: what it left is no place to go on from.
+                result_digest=bytes(32) if taken_back else event.result_digest,
+                result_bytes=0 if taken_back else event.result_bytes,
             ),
             entry,
             turn,
         )
-
-    def _blame(self, outcome: Outcome, job: JobEntry) -> Outcome:
-        """Whose doing the end was: what was cancelled without its home asking, we took back."""
-        ours = outcome is Outcome.CANCELLED and not job.cancelled
-        return Outcome.PREEMPTED if ours else outcome
 
     def native_not_found(self, event: NativeNotFound, turn: Turn) -> None:
         """The batch system does not know the job, whose start marker is ours: it will never run."""

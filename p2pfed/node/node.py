@@ -399,7 +399,10 @@ class Node:
         self, event: PayloadAsked | HandoverNamed | ResultAsked, turn: Turn
     ) -> None:
         if isinstance(event, ResultAsked):
-            self.host.result_asked(event, turn)
+            if event.claim_id.centre == self.me.name:
+                self.home.checkpoint_asked(event, turn)
+            else:
+                self.host.result_asked(event, turn)
         elif not self.recovery.ready:
             error = self.recovery.refuse()
             turn.do(AnswerTransfer(transfer=event.transfer, error=error, retry=True))

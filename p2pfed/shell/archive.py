@@ -186,6 +186,28 @@ def collect_result(
     return _seal(folder, _result(taken, left_out))
 
 
+def restore_files(saved: Path, folder: Path) -> None:
+    """Copies the files of the archive in `saved` over those of the one in `folder`.
+
+    Again is fine. Nothing is synced.
+
+    Raises:
+        InputError: as `load_archive`.
+        OSError: as the system says.
+    """
+    source, target = Members(saved / FILES), Members(folder / FILES)
+    for member in load_archive(saved).manifest.members:
+        with (
+            opened(source.open_read(member.path)) as read,
+            opened(target.open_write(member.path, executable=member.executable)) as written,
+        ):
+            os.ftruncate(written, 0)
+            offset = 0
+            for chunk in _chunks(read):
+                write_all(written, chunk, offset)
+                offset += len(chunk)
+
+
 def _result(taken: list[Member], left_out: list[tuple[str, str]]) -> Manifest:
     members = tuple(sorted(taken, key=lambda m: m.path))
     return Manifest(members=members, left_out=tuple(sorted(left_out))[:LEFT_OUT_MAX])

@@ -44,6 +44,7 @@ from p2pfed.node.effects import (
     Reply,
     SecureSibling,
     Send,
+    SendCheckpoint,
     SendNamed,
     SendPayload,
     SendResult,
@@ -291,6 +292,7 @@ class Brain:
                 | AnswerTransfer()
                 | SendPayload()
                 | SendResult()
+                | SendCheckpoint()
                 | FetchResult()
             ):
                 self._bulk.perform(effect)

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import trio
 
@@ -58,6 +58,9 @@ RETRY_FIRST_S: Final = 0.25
 RETRY_MAX_S: Final = 15.0
 CORRUPT_MAX: Final = 3
 """Attempts in which the other end may send what was not signed for."""
+CHECKPOINT: Final = "checkpoint"
+"""Where a claim's folder in the host's spool holds what an earlier attempt saved."""
+Kind = Literal["payload", "result", "checkpoint"]
 DISK_RESERVE_BYTES: Final = 64 << 20
 """Room that a transfer leaves for the ledger."""
 
@@ -71,16 +74,21 @@ class _Fetch:
     address: str
     digest: bytes
     total_bytes: int
-    is_payload: bool
+    kind: Kind
     final: Path
+    checkpoint: _Fetch | None = None
     named: trio.Event = field(default_factory=trio.Event)
     block_id: BlockId | None = None
     progress_at: float = field(default_factory=trio.current_time)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
+    def is_payload(self) -> bool:
+        return self.kind == "payload"
+
+    @property
     def staging(self) -> str:
-        return f"fetch-{'payload' if self.is_payload else 'result'}-{self.claim_id}"
+        return f"fetch-{self.kind}-{self.claim_id}"
 
     def fetched(self) -> Event:
         made = PayloadFetched if self.is_payload else ResultFetched
@@ -124,6 +132,18 @@ class BulkClient:
 
     def fetch_payload(self, effect: FetchPayload) -> None:
         """Goes for a payload; one that is under way goes on."""
+        saved, folder = effect.checkpoint, self._spool.claim(effect.claim_id)
+        checkpoint = None
+        if saved is not None:
+            checkpoint = _Fetch(
+                claim_id=saved.claim_id,
+                centre=effect.home,
+                address=effect.address,
+                digest=saved.digest,
+                total_bytes=saved.size,
+                kind="checkpoint",
+                final=folder / CHECKPOINT,
+            )
         self._begin(
             _Fetch(
                 claim_id=effect.claim_id,
@@ -131,8 +151,9 @@ class BulkClient:
                 address=effect.address,
                 digest=effect.payload_digest,
                 total_bytes=effect.payload_bytes,
-                is_payload=True,
-                final=self._spool.claim(effect.claim_id),
+                kind="payload",
+                final=folder,
+                checkpoint=checkpoint,
             )
         )
 
@@ -145,7 +166,7 @@ class BulkClient:
                 address=effect.address,
                 digest=effect.result_digest,
                 total_bytes=effect.result_bytes,
-                is_payload=False,
+                kind="result",
                 final=self._spool.result(effect.claim_id),
             )
         )
@@ -175,11 +196,23 @@ class BulkClient:
         outcome: Event | None = None
         with fetch.scope:
             outcome = await self._outcome(fetch)
+            if fetch.checkpoint is not None and isinstance(outcome, PayloadFetched):
+                outcome = await self._with_checkpoint(fetch, fetch.checkpoint, outcome)
         key = (fetch.claim_id, fetch.is_payload)
         if self._fetches.get(key) is fetch:
             del self._fetches[key]
         if outcome is not None:
             await self._events.send(outcome)
+
+    async def _with_checkpoint(self, fetch: _Fetch, saved: _Fetch, outcome: Event) -> Event:
+        """Fetches what an earlier attempt saved; a job whose home has lost it begins afresh."""
+        saved.progress_at = trio.current_time()
+        found = await self._outcome(saved)
+        if isinstance(found, ResultFailed) and not found.final:
+            return PayloadFailed(claim_id=fetch.claim_id, why=found.why, final=False)
+        if isinstance(found, ResultFailed):
+            log.warning("%s begins afresh: %s", fetch.claim_id, found.why)
+        return outcome
 
     async def _outcome(self, fetch: _Fetch) -> Event:
         pause_s = self._retry_first_s

@@ -18,7 +18,7 @@ import trio
 from p2pfed.core.ids import CentreName, ClaimId
 from p2pfed.core.limits import CHUNK_BYTES
 from p2pfed.errors import InputError, P2pfedError, StateError
-from p2pfed.node.effects import AnswerTransfer, SendPayload, SendResult
+from p2pfed.node.effects import AnswerTransfer, SendCheckpoint, SendPayload, SendResult
 from p2pfed.node.events import (
     Event,
     HandoverNamed,
@@ -58,7 +58,7 @@ FINISH_S: Final = 300.0
 RESULT: Final = "result"
 """Where a claim's folder in the host's spool holds the collected result."""
 
-Answer = AnswerTransfer | SendPayload | SendResult
+Answer = AnswerTransfer | SendPayload | SendResult | SendCheckpoint
 
 
 class _RefusedError(Exception):
@@ -82,7 +82,7 @@ class BulkServer:
         self.handler = Handler(TRANSFERS_PER_CENTRE_MAX, self._serve)
 
     def answer(self, effect: Answer) -> None:
-        """Performs `AnswerTransfer`, `SendPayload` or `SendResult`; the peer may be gone."""
+        """Performs the node's answer to what a peer asked for; the peer may be gone."""
         waiting = self._waiting.get(effect.transfer)
         if waiting is not None:
             try:
@@ -172,6 +172,12 @@ class BulkServer:
     ) -> Path:
         await self._events.send(ResultAsked(transfer=transfer, centre=centre, claim_id=claim_id))
         answer = await _node_answer(wire, answers)
+        if isinstance(answer, SendCheckpoint):
+            folder = self._spool.result(answer.claim_id)
+            if not folder.is_dir():
+                error = StateError("transfer-no-result", "what was saved did not come home")
+                raise _RefusedError(error, final=True)
+            return folder
         if not isinstance(answer, SendResult):
             raise _error_of(answer)
         return self._spool.claim(answer.claim_id) / RESULT

@@ -36,6 +36,7 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetClaim,
     NameHandover,
+    SendCheckpoint,
     SendPayload,
     SendResult,
 )
@@ -326,7 +327,7 @@ class _Bulk:
                 self._client.name_handover(effect)
             case ForgetClaim():
                 self._client.forget(effect.claim_id)
-            case AnswerTransfer() | SendPayload() | SendResult():
+            case AnswerTransfer() | SendPayload() | SendResult() | SendCheckpoint():
                 self._server.answer(effect)
 
 

@@ -22,7 +22,7 @@ from p2pfed.errors import InputError
 from p2pfed.shell.members import check_member_path
 
 _LINE = re.compile(r"#P2PFED(?=\s|$)")
-_LISTS = ("input", "fetch", "feature", "allow", "deny")
+_LISTS = ("input", "fetch", "checkpoint", "feature", "allow", "deny")
 _WORDS = ("class", "data-class")
 
 
@@ -34,12 +34,14 @@ class Wishes:
         local: the job stays at home.
         inputs: relative paths of files and folders to bring along.
         fetch: patterns of the files to bring back.
+        checkpoint: patterns of the files that it can go on from.
         work_class, data_class: empty where nothing was said.
     """
 
     local: bool = False
     inputs: tuple[str, ...] = ()
     fetch: tuple[str, ...] = ()
+    checkpoint: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ def parse_wishes(script: bytes) -> Wishes:
         local=local,
         inputs=tuple(check_member_path(path.rstrip("/")) for path in found["input"]),
         fetch=tuple(found["fetch"]),
+        checkpoint=tuple(found["checkpoint"]),
         features=tuple(sorted({word.lower() for word in found["feature"]})),
         allow=tuple(sorted(set(found["allow"]))),
         deny=tuple(sorted(set(found["deny"]))),
@@ -102,6 +105,6 @@ def _bad(what: str, where: str) -> InputError:
         "script-directive",
         f"a #P2PFED line is wrong: {what}",
         where=where,
-        remedy="known are --input, --fetch, --class, --data-class, --feature, --allow, --deny, "
-        "--local",
+        remedy="known are --input, --fetch, --checkpoint, --class, --data-class, --feature, "
+        "--allow, --deny, --local",
     )

@@ -38,6 +38,7 @@ from p2pfed.shell.answers import (
     StatusView,
 )
 from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
+from p2pfed.shell.manifest import SIGNAL_S
 from p2pfed.shell.rekeying import RotationView
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class JobRequest:
         stdout, stderr: two plain file names. `%j` in them stands for the job id, which is known
             only after submission; `%x` is already replaced.
         fetch: patterns (`fnmatch`) of the files to bring back besides stdout and stderr.
+        checkpoint, signal, signal_s: see `p2pfed.shell.manifest.RunSpec`.
     """
 
     name: str
@@ -71,6 +73,9 @@ class JobRequest:
     stdout: str = "stdout.txt"
     stderr: str = "stderr.txt"
     fetch: tuple[str, ...] = ()
+    checkpoint: tuple[str, ...] = ()
+    signal: int = 0
+    signal_s: int = SIGNAL_S
     resource_class: str = "cpu"
     nodes: int = 1
     cores_per_node: int = 1

@@ -154,6 +154,9 @@ class Doorkeeper:
             stdout=request.stdout,
             stderr=request.stderr,
             fetch=request.fetch,
+            checkpoint=request.checkpoint,
+            signal=request.signal,
+            signal_s=request.signal_s,
         )
         sealed = await trio.to_thread.run_sync(self._publish, submission.folder, run)
         job = request.job(payload_digest=sealed.digest, payload_bytes=sealed.manifest.total_bytes)

@@ -105,6 +105,7 @@ def request_of(
         script=SCRIPT,
         arguments=details.arguments,
         fetch=wishes.fetch,
+        checkpoint=wishes.checkpoint,
         resource_class="gpu" if row.gpus_per_node else "cpu",
         nodes=row.nodes,
         cores_per_node=cores,

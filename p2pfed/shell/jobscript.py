@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from p2pfed.core.fields import wire_fields
 from p2pfed.core.limits import LIST_ITEMS_MAX
 from p2pfed.core.records import Job
 from p2pfed.errors import InputError
 from p2pfed.shell.door import JobRequest
+from p2pfed.shell.manifest import SIGNAL_MAX, SIGNAL_S, SIGNAL_S_MAX
 from p2pfed.shell.sbatch import SCRIPT_BYTES_MAX, Directive, scan_directives
 from p2pfed.shell.schema import parse_duration_s
 
@@ -40,6 +42,16 @@ _FEATURES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(&[A-Za-z0-9][A-Za-z0-9._+-]
 _GPU_KIND = re.compile(r"[A-Za-z][A-Za-z0-9._+-]*\Z")
 _GPUS = re.compile(r"(?:([A-Za-z][A-Za-z0-9._+-]*):)?([0-9]{1,9})\Z")
 _COUNT_MAX: Final = 1 << 24
+_SIGNAL: Final = re.compile(r"(?:R?B?:)?([A-Z0-9]{1,12})(?:@(\d{1,5}))?\Z")
+_SIGNALS: Final = {item.name.removeprefix("SIG"): item.value for item in signal.Signals}
+_DEADLY: Final = (signal.SIGKILL, signal.SIGSTOP)
+
+
+class Signal(NamedTuple):
+    """A signal that tells a job to save its state, and how long before its end it comes."""
+
+    number: int
+    before_s: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +72,7 @@ class JobOptions:
     name: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    signal: Signal | None = None
     environment: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -98,6 +111,8 @@ class JobOptions:
                 self.stderr = self._file_name(value, "--error", where)
             case "export":
                 self._read_export(value, where)
+            case "signal":
+                self.signal = parse_signal(value, where=where)
             case _:
                 raise ValueError(name)
 
@@ -259,7 +274,7 @@ def merge_options(base: JobOptions, over: JobOptions | None) -> JobOptions:
                 setattr(merged, name, None)
     for field in dataclasses.fields(JobOptions):
         value = getattr(over, field.name)
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and not isinstance(value, Signal):
             setattr(merged, field.name, getattr(base, field.name) + value)
         elif value is not None:
             setattr(merged, field.name, value)
@@ -301,6 +316,8 @@ def make_request(script: str, options: JobOptions, arguments: tuple[str, ...] = 
         memory_mib_per_node=memory,
         walltime_s=options.walltime_s or WALLTIME_S,
         features=tuple(sorted(set(options.features))),
+        signal=options.signal.number if options.signal else 0,
+        signal_s=options.signal.before_s if options.signal else SIGNAL_S,
     )
     check_request(request)
     return request
@@ -360,9 +377,15 @@ def _check_files(request: JobRequest) -> None:
             )
     if request.stdout == request.stderr:
         raise _impossible(f"stdout and stderr are both {request.stdout!r}", "name two files")
-    if len(request.fetch) > LIST_ITEMS_MAX:
-        raise _impossible(f"more than {LIST_ITEMS_MAX} patterns to fetch", "use wider patterns")
-    for pattern in request.fetch:
+    for patterns in (request.fetch, request.checkpoint):
+        if len(patterns) > LIST_ITEMS_MAX:
+            raise _impossible(f"more than {LIST_ITEMS_MAX} patterns of files", "use wider patterns")
+    if not (0 <= request.signal <= SIGNAL_MAX and 0 <= request.signal_s <= SIGNAL_S_MAX):
+        raise _impossible(
+            f"signal {request.signal}, {request.signal_s} s before its end, can't be sent",
+            f"use a signal up to {SIGNAL_MAX} and a time up to {SIGNAL_S_MAX} s",
+        )
+    for pattern in (*request.fetch, *request.checkpoint):
         parts = pattern.split("/")
         if not pattern.isprintable() or any(part in ("", ".", "..") for part in parts):
             raise _impossible(
@@ -422,6 +445,21 @@ def parse_memory_mib(value: str, *, where: str) -> int:
     if not 0 < mib < 1 << 32:
         raise _bad_value("memory", value, "a size above 0 such as 500M or 4G", where)
     return mib
+
+
+def parse_signal(value: str, *, where: str) -> Signal:
+    """The signal of Slurm's `[R][B:]SIGNAL[@SECONDS]`: a number, or a name with or without SIG.
+
+    Raises:
+        InputError: `script-option-value`.
+    """
+    found = _SIGNAL.match(value.upper())
+    name = found[1] if found else ""
+    number = int(name) if name.isdigit() else _SIGNALS.get(name.removeprefix("SIG"), 0)
+    before_s = int(found[2]) if found and found[2] else SIGNAL_S
+    if not 0 < number <= SIGNAL_MAX or number in _DEADLY or before_s > SIGNAL_S_MAX:
+        raise _bad_value("--signal", value, "a signal such as USR1 or USR1@120", where)
+    return Signal(number, before_s)
 
 
 def parse_variable(value: str, *, where: str) -> tuple[str, str]:

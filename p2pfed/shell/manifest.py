@@ -39,6 +39,9 @@ PATTERNS_MAX: Final = 64
 PATTERN_BYTES_MAX: Final = 256
 LEFT_OUT_MAX: Final = 100
 """Files that a result names as left out; there may have been more."""
+SIGNAL_MAX: Final = 64
+SIGNAL_S: Final = 60
+SIGNAL_S_MAX: Final = 65_535
 SALT_BYTES: Final = 16
 SALT_BYTES_MAX: Final = 32
 
@@ -55,6 +58,9 @@ class RunSpec:
         environment: extra variables, (name, value), ascending by name.
         stdout, stderr: paths below the working directory; `%j` stands for the job id. May be equal.
         fetch: patterns (`fnmatch`) of the files to bring back besides stdout and stderr.
+        checkpoint: patterns of the files that the job can go on from when it was cut short.
+        signal: the number of the signal that tells it to write them; 0: none.
+        signal_s: how long before the end of its walltime it wants that signal.
     """
 
     script: str
@@ -63,6 +69,9 @@ class RunSpec:
     stdout: str = "stdout.txt"
     stderr: str = "stderr.txt"
     fetch: tuple[str, ...] = ()
+    checkpoint: tuple[str, ...] = ()
+    signal: int = 0
+    signal_s: int = SIGNAL_S
 
     def for_job(self, job_id: Position) -> tuple[str, str]:
         """The paths of stdout and stderr once the job has its id.
@@ -138,6 +147,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
             run.stdout,
             run.stderr,
             list(run.fetch),
+            list(run.checkpoint),
+            run.signal,
+            run.signal_s,
         ]
     data = encode(
         {
@@ -244,9 +256,13 @@ def _check_tree(paths: Sequence[str]) -> None:
 
 
 def _decode_run(item: CborItem) -> RunSpec:
-    if type(item) is not list or len(item) != 6:
-        _malformed("what to run is not a list of six")
-    script, arguments, environment, stdout, stderr, fetch = item
+    if type(item) is not list or len(item) != 9:
+        _malformed("what to run is not a list of nine")
+    script, arguments, environment, stdout, stderr, fetch, checkpoint, number, signal_s = item
+    if type(number) is not int or not 0 <= number <= SIGNAL_MAX:
+        _malformed(f"the signal is no number up to {SIGNAL_MAX}")
+    if type(signal_s) is not int or not 0 <= signal_s <= SIGNAL_S_MAX:
+        _malformed(f"the time of the signal is not up to {SIGNAL_S_MAX}")
     return RunSpec(
         script=_text(script, ARGUMENT_BYTES_MAX, "the script"),
         arguments=tuple(
@@ -258,10 +274,16 @@ def _decode_run(item: CborItem) -> RunSpec:
         ),
         stdout=_text(stdout, ARGUMENT_BYTES_MAX, "stdout"),
         stderr=_text(stderr, ARGUMENT_BYTES_MAX, "stderr"),
-        fetch=tuple(
-            _text(p, PATTERN_BYTES_MAX, "a pattern") for p in _list(fetch, PATTERNS_MAX, "patterns")
-        ),
+        fetch=_patterns(fetch),
+        checkpoint=_patterns(checkpoint),
+        signal=number,
+        signal_s=signal_s,
     )
+
+
+def _patterns(item: CborItem) -> tuple[str, ...]:
+    found = _list(item, PATTERNS_MAX, "patterns")
+    return tuple(_text(pattern, PATTERN_BYTES_MAX, "a pattern") for pattern in found)
 
 
 def _check_run(manifest: Manifest) -> None:

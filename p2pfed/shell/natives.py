@@ -41,7 +41,8 @@ from p2pfed.node.events import (
     NativeRefused,
     NativeRunning,
 )
-from p2pfed.shell.archive import FILES, collect_result, load_archive
+from p2pfed.shell.archive import FILES, collect_result, load_archive, restore_files
+from p2pfed.shell.bulk_client import CHECKPOINT
 from p2pfed.shell.manifest import RunSpec
 from p2pfed.store.spool import Spool
 
@@ -261,6 +262,8 @@ class Natives:
         if run is None:
             raise InputError("archive-run", "the payload names nothing to run", where=str(folder))
         if not (folder / WORK).exists():
+            if (folder / CHECKPOINT).exists():
+                restore_files(folder / CHECKPOINT, folder)
             (folder / FILES).rename(folder / WORK)
         job, place = effect.job, self._place(effect.offer)
         stdout, stderr = run.for_job(effect.job_id)
@@ -281,6 +284,8 @@ class Natives:
             kill_at_ms=effect.kill_at_ms,
             queue=place.queue,
             gpu_gres=place.gpu_gres,
+            signal=run.signal,
+            signal_s=run.signal_s,
         )
         return native, run
 
@@ -355,9 +360,11 @@ class Natives:
     async def _ended(self, attempt: _Attempt, status: NativeStatus) -> None:
         """Collects the result, then reports the end; a disk that refuses is tried again."""
         digest, size = bytes(32), 0
-        if (attempt.native.folder / WORK).is_dir():
+        cut_short = status.outcome is Outcome.PREEMPTED
+        if (attempt.native.folder / WORK).is_dir() and (attempt.run.checkpoint or not cut_short):
             try:
-                digest, size = await trio.to_thread.run_sync(self._collect, attempt)
+                wanted = attempt.run.checkpoint if cut_short else attempt.run.fetch
+                digest, size = await trio.to_thread.run_sync(self._collect, attempt, wanted)
             except (P2pfedError, OSError) as error:
                 log.error("can't collect the result of %s: %s", attempt.native.name, error)
                 attempt.rest_until = trio.current_time() + RETRY_S
@@ -381,7 +388,7 @@ class Natives:
             )
         )
 
-    def _collect(self, attempt: _Attempt) -> tuple[bytes, int]:
+    def _collect(self, attempt: _Attempt, wanted: tuple[str, ...]) -> tuple[bytes, int]:
         """Makes the result of an ended attempt durable; returns its digest and size."""
         final = attempt.native.folder / "result"
         if not final.exists():
@@ -391,7 +398,7 @@ class Natives:
                 staged,
                 stdout=attempt.native.stdout,
                 stderr=attempt.native.stderr,
-                fetch=attempt.run.fetch,
+                fetch=wanted,
             )
             self._spool.publish(staged, final)
         sealed = load_archive(final)

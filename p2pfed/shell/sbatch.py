@@ -42,6 +42,7 @@ USED: Final[Mapping[str, str]] = {
     "output": "o",
     "error": "e",
     "export": "",
+    "signal": "",
 }
 """Options that a job request is made of, with their short form; each takes a value."""
 
@@ -59,7 +60,7 @@ acctg-freq batch bb bbf cluster-constraint comment container cores-per-socket cp
 cpus-per-gpu deadline delay-boot export-file gid gpu-bind gpu-freq gpus-per-socket gres-flags hint
 kill-on-invalid-dep mail-type mail-user mcs-label mem-bind mem-per-gpu mincpus network
 ntasks-per-core ntasks-per-gpu ntasks-per-socket open-mode power prefer priority
-profile reservation signal
+profile reservation
 sockets-per-node switches thread-spec threads-per-core time-min tmp tres-per-task uid
 wait-all-nodes wckey
 """

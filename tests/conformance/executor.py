@@ -350,6 +350,11 @@ class ExecutorSuite:
         assert "P2PFED_TEST_SECRET" not in seen
         assert "PYTHONPATH" not in seen
 
+    def test_the_pseudonym_of_its_user_is_passed_on(self, bench: Bench) -> None:
+        job = bench.job('echo "$P2PFED_USER"', environment=(("P2PFED_USER", "1a2b"),))
+        assert bench.run(job).outcome is Outcome.COMPLETED
+        assert output(job) == "1a2b\n"
+
     def test_it_runs_in_its_folder_with_nothing_on_stdin(self, bench: Bench) -> None:
         job = bench.job('pwd -P; wc -c; echo x > "$TMPDIR/x" && cat "$TMPDIR/x"')
         assert bench.run(job).outcome is Outcome.COMPLETED

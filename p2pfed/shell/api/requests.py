@@ -83,11 +83,14 @@ def parse_job_request(items: Mapping[str, Any], base: JobRequest) -> tuple[JobRe
             ("name", "stdout", "stderr", "resource_class", "work_class", "data_class"), _text
         ),
         **dict.fromkeys(
-            ("nodes", "cores_per_node", "gpus_per_node", "memory_mib_per_node", "walltime_s"),
+            (
+                *("nodes", "cores_per_node", "gpus_per_node", "memory_mib_per_node"),
+                *("walltime_s", "signal", "signal_s"),
+            ),
             _integer,
         ),
         **dict.fromkeys(("features", "allow", "deny"), _words),
-        **dict.fromkeys(("arguments", "fetch", "executable"), _texts),
+        **dict.fromkeys(("arguments", "fetch", "checkpoint", "executable"), _texts),
         "environment": _environment,
     }
     refuse_unknown(items, fields, where)

@@ -46,7 +46,7 @@ def partition() -> Iterator[None]:
     for user in (GUEST, RESIDENT):
         slurm(CLUSTER, "scancel", f"--user={user}")
     yield
-    slurm(CLUSTER, "scontrol", "update", "partitionname=guest", "preemptmode=requeue")
+    set_partition("preemptmode=requeue", "gracetime=0")
     slurm(CLUSTER, "scontrol", "update", f"nodename={CLUSTER}[1-4]", "state=resume", check=False)
     slurm(CLUSTER, "scancel", f"--user={RESIDENT}")
 
@@ -62,6 +62,11 @@ def federation(partition: None) -> Iterator[Federation]:
         text = made[CLUSTER].config.read_text()
         made[CLUSTER].config.write_text(text + TEMPLATE)
         yield made
+
+
+def set_partition(*settings: str) -> None:
+    """Changes the guests' partition."""
+    slurm(CLUSTER, "scontrol", "update", "partitionname=guest", *settings)
 
 
 def until_nodes(centre: Centre, nodes: int | None, deadline_s: float = 60) -> None:
@@ -140,7 +145,7 @@ def test_a_local_job_takes_its_nodes_back_within_seconds(
     federation: Federation, *, by_slurm: bool
 ) -> None:
     if not by_slurm:
-        slurm(CLUSTER, "scontrol", "update", "partitionname=guest", "preemptmode=off")
+        set_partition("preemptmode=off")
     alpha, beta = federation["alpha"], federation[CLUSTER]
     federation.start()
     until_nodes(beta, 4)
@@ -180,3 +185,40 @@ def test_the_end_of_a_window_closes_what_follows(federation: Federation) -> None
     beta.config.write_text(text.replace('name = "idle"', 'name = "idle"\nwindows = ["2020-01-01"]'))
     beta.cli("reload")
     until_nodes(beta, None)
+
+
+SAVING = """\
+#!/bin/sh
+if [ -e state ]; then
+    echo "went on from $(cat state)"
+    exit 0
+fi
+trap 'echo step-7 >state; exit 1' USR1
+echo $$ >{witness}/began
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("by_slurm", [True, False], ids=["by Slurm", "by the daemon"])
+def test_what_a_job_saved_travels_with_its_next_attempt(
+    federation: Federation, *, by_slurm: bool
+) -> None:
+    mode = "requeue" if by_slurm else "off"
+    set_partition(f"preemptmode={mode}", "gracetime=20")
+    alpha, beta = federation["alpha"], federation[CLUSTER]
+    federation.start()
+    until_nodes(beta, 4)
+    with shared_folder() as witness:
+        witness.chmod(0o1777)
+        job_id = alpha.submit(
+            SAVING.format(witness=witness), checkpoint=["state"], signal=10, walltime_s=900
+        )
+        until_line(witness / "began")
+        local_job("--nodes=4", "--exclusive", seconds=5, minutes=1)
+        view = alpha.until_over([job_id], deadline_s=120)[job_id]
+    assert view["state"] == "completed", beta.log[-4000:]
+    assert alpha.output(job_id) == "went on from step-7\n"
+    assert set(outcomes(alpha, job_id)) == {"preempted", "completed"}
+    assert alpha.job(job_id)["attempts"][0]["core_s"] is not None
+    federation.until_settled()
+    assert alpha.audit().ok

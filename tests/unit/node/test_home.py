@@ -29,6 +29,7 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetPayload,
     Reply,
+    SendCheckpoint,
     SendPayload,
     StoreBlocks,
 )
@@ -38,6 +39,7 @@ from p2pfed.node.events import (
     HandoverNamed,
     PayloadAsked,
     RequestId,
+    ResultAsked,
     ResultFailed,
     ResultFetched,
     SubmitJob,
@@ -323,12 +325,59 @@ def test_a_result_that_is_gone_does_not_hold_the_receipt_up() -> None:
     assert len(bench.written(Receipt)) == 1
 
 
-def test_a_job_that_its_host_cut_short_waits_again_without_waiting_for_output() -> None:
+def test_a_job_that_its_host_cut_short_waits_again_at_once() -> None:
+    bench = Bench()
+    claim_id = leased(bench)
+    bench.run_at_beta(claim_id, Outcome.PREEMPTED)
+    assert len(bench.written(Receipt)) == 1
+    assert job_state(bench) is JobState.QUEUED
+
+
+def test_what_a_job_saved_that_was_cut_short_comes_home_before_it_waits_again() -> None:
     bench = Bench()
     claim_id = leased(bench)
     bench.run_at_beta(claim_id, Outcome.PREEMPTED, result=RESULT)
+    assert [fetch.result_digest for fetch in of_type(bench.effects, FetchResult)] == [RESULT]
+    assert not bench.written(Receipt)
+    bench.do(ResultFetched(claim_id=claim_id))
     assert len(bench.written(Receipt)) == 1
     assert job_state(bench) is JobState.QUEUED
+
+
+def test_a_job_does_not_wait_long_for_what_it_saved() -> None:
+    bench = Bench()
+    bench.run_at_beta(leased(bench), Outcome.PREEMPTED, result=RESULT)
+    bench.wait(RULES.fetch_ms)
+    assert len(bench.written(Receipt)) == 1
+    assert job_state(bench) is JobState.QUEUED
+
+
+def test_only_the_host_of_the_next_attempt_gets_what_a_job_saved() -> None:
+    bench = Bench()
+    first = leased(bench)
+    bench.run_at_beta(first, Outcome.PREEMPTED, result=RESULT)
+    bench.do(ResultFetched(claim_id=first))
+    ask = ResultAsked(transfer=TransferId(9), centre=BETA, claim_id=first)
+    (refusal,) = of_type(bench.do(ask), AnswerTransfer)
+    assert refusal.error is not None and refusal.error.code == "transfer-no-result"
+    second = claimed_again(bench, first)
+    bench.accept(second)
+    asked(bench, second)
+    (effect,) = of_type(bench.do(ask), SendCheckpoint)
+    assert effect.claim_id == first
+    (refusal,) = of_type(bench.do(replace(ask, centre=GAMMA)), AnswerTransfer)
+    assert refusal.error is not None
+
+
+def claimed_again(bench: Bench, before: ClaimId) -> ClaimId:
+    """Rounds go by until the job has another claim; returns that."""
+    for _ in range(10):
+        bench.wait(1_000)
+        bench.hear(bench.say(bench.beta, knows=[bench.newest()]))
+        newest = max(bench.node.ledger.live.claims)
+        if newest.centre == before.centre and newest > before:
+            return newest
+    raise AssertionError("no second claim")
 
 
 def test_an_end_that_states_more_than_its_lease_can_hold_is_disputed() -> None:

@@ -17,7 +17,14 @@ from p2pfed.core.fields import CborItem
 from p2pfed.core.ids import CentreName, Position
 from p2pfed.core.limits import CHUNK_BYTES, MANIFEST_BYTES_MAX
 from p2pfed.errors import InputError
-from p2pfed.shell.archive import Sealed, collect_result, load_archive, pack_payload
+from p2pfed.shell import archive
+from p2pfed.shell.archive import (
+    Sealed,
+    collect_result,
+    load_archive,
+    pack_payload,
+    restore_files,
+)
 from p2pfed.shell.manifest import RunSpec, decode_manifest, encode_manifest
 from p2pfed.shell.members import Members, check_member_path
 
@@ -291,7 +298,7 @@ def manifest(*members: CborItem, run: CborItem = None, left_out: CborItem = None
     return encode({0: 1, 1: list(members), 2: run, 3: left_out or [], 4: b""})
 
 
-GOOD_RUN: list[CborItem] = ["a", [], [["A", "1"]], "out", "err", ["*"]]
+GOOD_RUN: list[CborItem] = ["a", [], [["A", "1"]], "out", "err", ["*"], ["state"], 10, 60]
 
 BAD_MANIFESTS = {
     "not CBOR": (b"\xff", "cbor-malformed"),
@@ -325,11 +332,11 @@ BAD_MANIFESTS = {
     "no script": (manifest(member("b"), run=GOOD_RUN), "archive-run"),
     "run is no list": (manifest(member("a"), run={0: 1}), "archive-manifest"),
     "variable is no pair": (
-        manifest(member("a"), run=["a", [], [["A"]], "o", "e", []]),
+        manifest(member("a"), run=["a", [], [["A"]], "o", "e", [], [], 0, 60]),
         "archive-manifest",
     ),
     "stdout elsewhere": (
-        manifest(member("a"), run=["a", [], [], "/dev/sda", "e", []]),
+        manifest(member("a"), run=["a", [], [], "/dev/sda", "e", [], [], 0, 60]),
         "archive-path",
     ),
     "too many files": (
@@ -386,3 +393,21 @@ def test_a_strangers_manifest_is_read_or_refused_and_nothing_else(item: CborItem
         return
     assert encode_manifest(found) == data
     assert decode(data, limit=len(data)) == item
+
+
+def test_what_an_attempt_saved_is_put_over_the_files_of_the_next(tmp_path: Path) -> None:
+    work, saved, next_one = tmp_path / "work", tmp_path / "saved", tmp_path / "next"
+    for folder in (work / "steps", saved, next_one / archive.FILES):
+        folder.mkdir(parents=True)
+    (work / "steps" / "7").write_text("seven")
+    (work / "state").write_text("new")
+    (work / "input").write_text("not wanted")
+    sealed = collect_result(work, saved, stdout="out", stderr="err", fetch=("state", "steps/*"))
+    assert [member.path for member in sealed.manifest.members] == ["state", "steps/7"]
+    (next_one / archive.FILES / "state").write_text("old and longer")
+    (next_one / archive.FILES / "input").write_text("as sent")
+    for _ in range(2):
+        restore_files(saved, next_one)
+    assert (next_one / archive.FILES / "state").read_text() == "new"
+    assert (next_one / archive.FILES / "steps" / "7").read_text() == "seven"
+    assert (next_one / archive.FILES / "input").read_text() == "as sent"

@@ -13,6 +13,7 @@ from p2pfed.shell.jobscript import (
     check_request,
     parse_job_script,
     parse_memory_mib,
+    parse_signal,
     parse_walltime_s,
 )
 from p2pfed.shell.sbatch import SCRIPT_BYTES_MAX
@@ -243,3 +244,21 @@ def test_any_bytes_are_a_valid_request_or_that_one_error(data: bytes) -> None:
         return
     check_request(found)
     assert found.stdout != found.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "before_s"),
+    [("USR1", 10, 60), ("B:USR1@120", 10, 120), ("RB:SIGTERM@5", 15, 5), ("12", 12, 60)],
+)
+def test_a_signal_is_read_as_slurm_reads_it(text: str, number: int, before_s: int) -> None:
+    assert parse_signal(text, where="") == (number, before_s)
+    request = parse_job_script(f"#!/bin/sh\n#SBATCH --signal={text}\n".encode(), "job").request()
+    assert (request.signal, request.signal_s) == (number, before_s)
+
+
+@pytest.mark.parametrize(
+    "text", ["KILL", "SIGSTOP", "65", "0", "NONE", "USR1@", "USR1@99999", "X:1"]
+)
+def test_a_signal_that_cannot_be_sent_or_heeded_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="script-option-value"):
+        parse_signal(text, where="")
