@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,7 +33,7 @@ from p2pfed.core.ledgerfile import Entry, Trailer, read_ledger
 from p2pfed.shell.collector import rarely_collecting
 from scripts.make_ledger import make_ledger
 
-_FORK: Final = multiprocessing.get_context("fork")
+_SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 class Cost(NamedTuple):
@@ -99,18 +100,18 @@ def audit_on_all_cores(path: Path) -> int:
     return audit(path, 0)
 
 
-def measured(read: Callable[[Path], int], path: Path) -> Cost:
-    """What reading costs, in a process of its own."""
-    mine, theirs = _FORK.Pipe(duplex=False)
+WAYS: Final[dict[str, Callable[[Path], int]]] = {
+    "bare": read_bare,
+    "verify": verify,
+    "audit": audit,
+    "all cores": audit_on_all_cores,
+}
 
-    def work() -> None:
-        start, cpu = time.perf_counter(), time.process_time()
-        records = read(path)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        spent = time.process_time() - cpu
-        theirs.send(Cost(spent, time.perf_counter() - start, peak, records))
 
-    process = _FORK.Process(target=work)
+def measured(way: str, path: Path) -> Cost:
+    """What reading a ledger in one of the ways costs, in a process of its own."""
+    mine, theirs = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_work, args=(way, path, theirs))
     process.start()
     theirs.close()
     cost: Cost = mine.recv()
@@ -118,14 +119,21 @@ def measured(read: Callable[[Path], int], path: Path) -> Cost:
     return cost
 
 
+def _work(way: str, path: Path, answer: Connection) -> None:
+    start, cpu = time.perf_counter(), time.process_time()
+    records = WAYS[way](path)
+    spent, passed = time.process_time() - cpu, time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    answer.send(Cost(spent, passed, peak, records))
+
+
 def report(path: Path) -> None:
     """The lines of one ledger."""
     size = path.stat().st_size
-    bare = measured(read_bare, path)
+    bare = measured("bare", path)
     print(f"{path.name}: {bare.records:,} records, {size / 1e6:,.1f} MB")
-    ways = {"bare": read_bare, "verify": verify, "audit": audit, "all cores": audit_on_all_cores}
-    for name, read in ways.items():
-        cost = bare if name == "bare" else measured(read, path)
+    for name in WAYS:
+        cost = bare if name == "bare" else measured(name, path)
         # Workers' time is not in it: on all cores only the time that passed tells.
         spent_s = cost.wall_s if name == "all cores" else cost.cpu_s
         print(
