@@ -74,11 +74,13 @@ def heads(node: Node) -> list[HeadView]:
 
 def members(node: Node) -> list[MemberView]:
     """Every centre that is or was a member at the last cut, by name."""
-    state = node.ledger.view.state
+    state, keyring = node.ledger.view.state, node.ledger.replica.keyring
+    # Of a member, what holds now: it may have begun an epoch since the version.
+    known = {**state.version.known, **state.governance.members_at(node.ledger.view.cut_ms)}
     return [
         MemberView(
             centre=centre,
-            public_key=member.public_key.hex(),
+            public_key=(keyring.newest(member.feed) or member.public_key).hex(),
             address=state.registers.contacts.get(centre, member.address),
             epoch=member.epoch,
             credit_line=member.credit_line,
@@ -87,7 +89,7 @@ def members(node: Node) -> list[MemberView]:
             adopt=None if member.adopt is None else str(member.adopt),
             votes=[str(vote_id) for vote_id in member.votes],
         )
-        for centre, member in sorted(state.version.known.items())
+        for centre, member in sorted(known.items())
     ]
 
 

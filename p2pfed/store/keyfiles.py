@@ -1,8 +1,8 @@
 """The key files of a centre that changes its key: the next one, the one in use, and former ones.
 
-    centre.key              in use
-    centre.key.next         made and durable, but the ledger may not name it yet
-    centre.key.1a2b3c4d.old former, by the beginning of its public key; only for the transport
+    key.pem                in use
+    key.pem.next           made and durable, but the ledger may not name it yet
+    key.pem.1a2b3c4d.old   former, by the beginning of its public key; only for the transport
 
 The next key is durable before the ledger names it, and takes its place only afterwards, in one
 step. So whenever a crash comes, the key that the ledger names is in one of the first two files.
