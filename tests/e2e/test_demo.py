@@ -136,6 +136,18 @@ def the_kept_centres_can_be_used_by_hand(kept: Path, job_id: str) -> None:
         assert daemon.wait(30) == 0
 
 
+def test_members_decide_while_jobs_run_and_no_job_is_lost_or_runs_twice(folder: Path) -> None:
+    demo = start_demo(folder, "--governance", "--jobs", "24", "--keep", "kept", "--json")
+    out, err = demo.communicate(timeout=TIMEOUT_S)
+    assert demo.returncode == 0, err
+    report = json.loads(out)
+    assert [line["ok"] for line in report["decisions"]] == [True] * 7, report["decisions"]
+    assert [job["runs"] for job in report["jobs"]] == [1] * 24
+    centres = {centre["centre"]: centre for centre in report["centres"]}
+    assert sorted(centres) == ["alpha", "beta", "epsilon", "gamma", "zeta"]
+    assert all(centre["ledger_ok"] for centre in centres.values())
+
+
 def test_a_killed_daemon_is_started_again_and_nothing_is_lost(folder: Path) -> None:
     demo = start_demo(folder, "--jobs", "8", "--keep", "kept", "--json")
     kept = folder / "kept"
