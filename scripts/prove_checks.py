@@ -1,23 +1,16 @@
-"""What `scripts/prove-checks` runs: every deliberate bug, until something catches it."""
+"""What `scripts/prove-checks` runs: every rule left out, until the search misses it."""
 
 from __future__ import annotations
 
 import sys
 
 from p2pfed.simulate.model.search import Search
-from tests.mutations.daemon import BUGS
 from tests.mutations.lifecycle import MUTATIONS
 
 
 def main(arguments: list[str]) -> int:
-    """Returns 1 if a bug was not caught; arguments pick bugs by a part of their name."""
+    """Returns 1 if a rule was not missed; arguments pick rules by a part of their words."""
     missed = 0
-    for bug in BUGS:
-        if _picked(bug.name, arguments):
-            caught = bug.catch()
-            missed += caught is None
-            told = "" if caught is None else f"seed {caught[0]} of {bug.seeds}: {caught[1].broken}"
-            print(f"{'MISSED' if caught is None else 'caught'}  {bug.name}: {told}", flush=True)
     for mutation in MUTATIONS:
         if _picked(mutation.rule, arguments):
             with mutation.applied():
