@@ -18,7 +18,10 @@ from p2pfed.core.blocks import Block, check_fork_proof, fork_proof
 from p2pfed.core.branches import Branches, Mode, Verdict, majority
 from p2pfed.core.ids import BlockId, CentreName, FeedKey
 from p2pfed.core.records import Contact, ForkProof
-from tests.writers import FEDERATION, Writer, keys_of
+from p2pfed.core.rules import Rules
+from p2pfed.core.state import State
+from p2pfed.core.view import View
+from tests.writers import FEDERATION, START_MS, Writer, keys_of
 
 NAMES = tuple(CentreName(name) for name in ("alpha", "beta", "gamma", "delta"))
 KEYS = keys_of(*NAMES)
@@ -146,6 +149,34 @@ def test_blocks_that_nobody_acked_change_nothing_of_a_forked_feed(
     again = judged(kept, count)
     assert again.tips == verdict.tips
     assert all(verdict.modes[block_id] is mode for block_id, mode in again.modes.items())
+
+
+def viewed(
+    blocks: list[Block], members: int, rng: random.Random | None = None
+) -> tuple[object, ...]:
+    """What a view holds that got the blocks in this order, rounds in between or one alone."""
+    history: list[Block] = []
+    lines = dict.fromkeys(NAMES[:members], 1_000)
+    view = View(lambda: State(Rules(), lines, prove), lambda: list(history), prove)
+    view.watch({FeedKey(NAMES[0], 0)}, {})
+    for block in blocks:
+        history.append(block)
+        view.add(block)
+        if rng is not None and rng.random() < 0.4:
+            view.advance(START_MS + 1)
+    view.advance(START_MS + 1)
+    state = view.state
+    contacts, heard = dict(state.registers.contacts), dict(state.heard)
+    return view.verdict, contacts, heard, sorted(state.suspended), state.inert_count
+
+
+@settings(max_examples=80)
+@given(histories(), st.randoms(use_true_random=False))
+def test_invariant_5_rounds_in_between_change_nothing(
+    history: tuple[int, list[Block]], rng: random.Random
+) -> None:
+    count, blocks = history
+    assert viewed(causal_shuffle(blocks, rng), count, rng) == viewed(blocks, count)
 
 
 def test_the_majority_of_the_others_in_small_federations() -> None:
