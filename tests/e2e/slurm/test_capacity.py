@@ -140,12 +140,10 @@ def test_a_gap_before_the_next_local_job_is_offered_until_then(federation: Feder
     assert view["state"] == "completed"
 
 
-@pytest.mark.parametrize("by_slurm", [True, False], ids=["by Slurm", "by the daemon"])
-def test_a_local_job_takes_its_nodes_back_within_seconds(
-    federation: Federation, *, by_slurm: bool
+def test_a_local_job_gets_its_nodes_back_from_the_daemon_within_seconds(
+    federation: Federation,
 ) -> None:
-    if not by_slurm:
-        set_partition("preemptmode=off")
+    set_partition("preemptmode=off")
     alpha, beta = federation["alpha"], federation[CLUSTER]
     federation.start()
     until_nodes(beta, 4)
