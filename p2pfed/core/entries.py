@@ -101,6 +101,17 @@ class ClaimEntry:
             return self.settlement is not None
         return self.state in FREES_JOB
 
+    @property
+    def kept_by_host(self) -> bool:
+        """True while the host must keep what it has of the claim: to start, end or hand back.
+
+        A home that calls a claim lost ends nothing: what runs must stay in the host's hand.
+        """
+        phase = self.host_side.phase
+        if phase is HostPhase.STARTED:
+            return True
+        return not self.over or (phase is HostPhase.ENDED and self.settlement is None)
+
     def agreement(self) -> tuple[HlcTime, int, int] | None:
         """When home and host first named the same (core_s, gpu_s) for a dispute, and which."""
         if self.claim is None or self.dispute is None:

@@ -26,7 +26,6 @@ from p2pfed.core.charter import Charter, check_charter, decode_charter
 from p2pfed.core.constitution import founders
 from p2pfed.core.ids import Head
 from p2pfed.core.keys import key_id
-from p2pfed.core.lifecycle import HostPhase
 from p2pfed.core.units import DAY_MS
 from p2pfed.errors import InputError, P2pfedError
 from p2pfed.execute.interface import Executor
@@ -295,10 +294,9 @@ def _sweep(parts: _Parts) -> None:
     names = set()
     for entry in live.claims.values():
         hosted = entry.claim is not None and entry.claim.offer_id.centre == me
-        unsettled = entry.settlement is None and entry.host_side.phase is HostPhase.ENDED
-        if hosted and (not entry.over or unsettled):
+        if hosted and entry.kept_by_host:
             keep.add(spool.claim(entry.claim_id))
-        if (hosted or entry.home == me) and (not entry.over or unsettled):
+        if (hosted or entry.home == me) and entry.kept_by_host:
             names.add(str(entry.claim_id))
     for path in (spool.root / "staging").iterdir():
         if any(path.name.endswith(name) for name in names):
@@ -383,8 +381,8 @@ async def _main(parts: _Parts) -> None:
         nursery.start_soon(acceptor.serve, listeners)
         running = trio.CancelScope()
         nursery.start_soon(_run_brain, brain, parts, running)
+        await nursery.start(_watch_signals, stop, reloader)  # who sees us answer may end us
         await nursery.start(_serve_control, keeper, stop, parts.config)
-        nursery.start_soon(_watch_signals, stop, reloader)
         nursery.start_soon(_open_offers, brain, keeper, parts)
         nursery.start_soon(follower.run)
         log.info("%s listens on %s", parts.config.name, parts.config.listen)
@@ -451,8 +449,14 @@ async def _serve_control(
     )
 
 
-async def _watch_signals(stop: trio.Event, reloader: Reloader) -> None:
+async def _watch_signals(
+    stop: trio.Event,
+    reloader: Reloader,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
         async for number in signals:
             if number != signal.SIGHUP:
                 stop.set()

@@ -114,7 +114,7 @@ CANNOT_START: dict[str, tuple[Callable[[Centre], object], int, str, str]] = {
         "cores_per_nodes",
     ),
     "a wrong unit": (
-        replaced('walltime_max = "1d"', 'walltime_max = "1 fortnight"'),
+        replaced('\nwalltime_max = "1d"', '\nwalltime_max = "1 fortnight"'),
         2,
         "config-unit",
         "walltime_max",

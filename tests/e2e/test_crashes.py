@@ -96,7 +96,8 @@ def check_ran_once(home: Centre, job_ids: list[str], witness: Witness) -> None:
         lost += [a for a in detail["attempts"] if a["state"] == "lost"]
         begun = witness.lines(job_id, "begin")
         assert 1 <= begun <= 1 + len(lost), (job_id, story)
-        assert witness.lines(job_id, "end") == 1, (job_id, story)
+        # A host that was away for the whole lease may have run its attempt to the end all the same.
+        assert 1 <= witness.lines(job_id, "end") <= 1 + len(lost), (job_id, story)
 
 
 def check_ledgers(federation: Federation) -> None:

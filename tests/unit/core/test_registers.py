@@ -269,6 +269,18 @@ def test_an_end_after_the_loss_does_not_end_the_job() -> None:
     assert book.job(job_id) is JobState.QUEUED
 
 
+def test_a_host_keeps_what_it_started_until_it_said_end_and_its_home_settled() -> None:
+    book = Book()
+    _, claim_id = book.claim()
+    book.all_of(claim_id, to_end(claim_id, Outcome.COMPLETED)[:3])
+    book.say(HOME, Lost(claim_id=claim_id))
+    assert book.registers.claims[claim_id].kept_by_host
+    book.say(HOST, end(claim_id))
+    assert book.registers.claims[claim_id].kept_by_host
+    book.say(HOME, Receipt(claim_id=claim_id, core_s=1))
+    assert not book.registers.claims[claim_id].kept_by_host
+
+
 def test_a_closed_offer_changes_no_more() -> None:
     book = Book()
     offer_id = book.say(HOST, OFFER)
