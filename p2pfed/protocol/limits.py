@@ -28,7 +28,8 @@ REPEATED_BLOCKS_MAX: Final = 4096
 STALE_HEADS_MAX: Final = 4096
 """Heads in a peer's Haves that say no more than what it had said before."""
 PING_BURST_MAX: Final = 16
-PING_REFILL_MS: Final = 1000
+PING_REFILL_MS: Final = 500
+"""Half of `PING_MS_MIN`: a busy listener reads pings closer together than they were sent."""
 """Pings beyond the burst are answered at most once in this time."""
 
 PUSH_LAG_BLOCKS_MAX: Final = 64

@@ -489,9 +489,9 @@ class Session:
             self._ping_credit_ms = now_ms  # our clock was set back: count from here
         elif earned:
             self._ping_credit = min(PING_BURST_MAX, self._ping_credit + earned)
-            self._ping_credit_ms = now_ms
+            self._ping_credit_ms += earned * PING_REFILL_MS
         if not self._ping_credit:
-            raise InputError("protocol-ping-flood", "the peer pings more often than once a second")
+            raise InputError("protocol-ping-flood", "the peer pings more often than twice a second")
         self._ping_credit -= 1
 
     def _measure(self, pong: Pong, now_ms: int) -> Iterator[OffsetMeasured]:

@@ -238,6 +238,15 @@ def test_pings_in_their_time_are_answered_for_ever() -> None:
         said(b, encode_message(Ping(second)), now_ms=second * 1000)
 
 
+def test_a_busy_listener_takes_pings_that_came_unevenly_for_what_they_are() -> None:
+    _, b = pair()
+    heard_ms = 0
+    for turn in range(30 * PING_BURST_MAX):  # three a turn of three seconds, as it gets to read them
+        for late_ms in (1_500, 3_000, 3_000):
+            heard_ms = turn * 3_000 + late_ms
+            said(b, encode_message(Ping(heard_ms)), now_ms=heard_ms)
+
+
 def test_a_clock_set_back_does_not_make_pings_a_flood() -> None:
     _, b = pair()
     for second in range(1_000_000, 1_000_000 - PING_BURST_MAX // 2, -1):
