@@ -323,10 +323,11 @@ class Fetcher:
     def _leave_to_author(self, feed: FeedKey, lag: _Lag, now_ms: int) -> int:
         """The last `seq_num` that may be asked for now."""
         author = self._author_link.get(feed.centre)
-        if author is None:
+        told = lag.target if author is None else self._links[author].has.get(feed, -1)
+        if told >= lag.target:
+            lag.grace_until_ms = None  # nothing is left to the author: no reason to wake for it
             return lag.target
-        told = self._links[author].has.get(feed, -1)
-        if told >= lag.target or lag.grace_over:
+        if lag.grace_over:
             return lag.target
         if lag.grace_until_ms is None:
             lag.grace_until_ms = now_ms + self._relay_ms

@@ -116,6 +116,15 @@ def test_as_long_as_the_author_keeps_sending_nobody_else_is_asked() -> None:
     assert found.plan(9 * RELAY_MS // 2) == []
 
 
+def test_an_author_that_is_gone_is_not_waited_for_over_and_over() -> None:
+    found = fetcher(linked_author=True)
+    found.heard(LINK_B, FEED_D, 0)
+    assert found.plan(1_000) == []
+    found.link_gone(3)
+    assert found.plan(1_001) == [(LINK_B, (SeqRange(FEED_D, 0, 0),))]
+    assert found.wake_ms() == 1_001 + FETCH_TIMEOUT_MS
+
+
 def test_what_the_author_told_at_the_start_anyone_may_give() -> None:
     found = fetcher(linked_author=True)
     found.heard(LINK_B, FEED_D, 5)

@@ -240,8 +240,7 @@ def test_pings_in_their_time_are_answered_for_ever() -> None:
 
 def test_a_busy_listener_takes_pings_that_came_unevenly_for_what_they_are() -> None:
     _, b = pair()
-    heard_ms = 0
-    for turn in range(30 * PING_BURST_MAX):  # three a turn of three seconds, as it gets to read them
+    for turn in range(30 * PING_BURST_MAX):  # three in three seconds, read when it gets to it
         for late_ms in (1_500, 3_000, 3_000):
             heard_ms = turn * 3_000 + late_ms
             said(b, encode_message(Ping(heard_ms)), now_ms=heard_ms)
