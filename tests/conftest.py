@@ -18,6 +18,7 @@ settings.register_profile(
 settings.load_profile("p2pfed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers' plugin reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps together, where several workers share the tests, what must not run side by side.
 

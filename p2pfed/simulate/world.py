@@ -265,6 +265,11 @@ class World(Scene):
         self.tell(name, SubmitJob(request=RequestId(request), job=job))
         return request
 
+    def unanswered_submissions(self) -> int:
+        """How many submissions never got an answer: their centre crashed before it."""
+        answered = {number for centre in self.centres.values() for number in centre.replies}
+        return len(self._submissions - answered)
+
     def cancel(self, name: CentreName, job_id: JobId) -> int:
         """Cancels a job; the answer comes as for `open_offer`."""
         request = self.new_id()

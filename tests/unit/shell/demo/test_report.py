@@ -72,7 +72,8 @@ def test_the_report_is_json_and_its_page_describes_every_field() -> None:
     found = json.loads(json.dumps(REPORT.to_json()))
     assert found["jobs"][0]["arguments"] == ["2", "10"]
     sections = PAGE.read_text().split("\n## ")[1:]
-    stated = [re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for text in sections]
+    tables = (re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for text in sections)
+    stated = [fields for fields in tables if fields]
     kinds = (JobLine, CentreReport, BalanceLine)
     expected = [list(found)] + [[f.name for f in dataclasses.fields(kind)] for kind in kinds]
     assert stated == expected
