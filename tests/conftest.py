@@ -18,15 +18,13 @@ settings.register_profile(
 settings.load_profile("p2pfed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers' plugin reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keeps together, where several workers share the tests, what must not run side by side.
 
     Tests over real daemons lend one federation to their whole file; those over Slurm also share
     the clusters.
     """
-    for item in items:
-        parts = item.path.parts
-        if "e2e" in parts:
-            group = "slurm" if "slurm" in parts else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+    parts = item.path.parts
+    if "e2e" in parts:
+        group = "slurm" if "slurm" in parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
