@@ -45,9 +45,9 @@ REGISTERS_GIVEN = {"_check_proof", "max_attempts", "governance", "_folders"}
 REGISTERS_DERIVED = {"claims_by_offer", "_claims_at", "_early", "_twin", "_is_fork"}
 
 
-GOVERNANCE_WRITTEN = {"said", "_seen", "convicted"}
+GOVERNANCE_WRITTEN = {"said", "_seen", "convicted", "declared"}
 GOVERNANCE_DERIVED = {"proposals", "votes", "_ambiguous", "withdrawn", "adopts", "leaves"}
-GOVERNANCE_DERIVED |= {"disputes", "_watched", "_chain", "folders", "_founding"}
+GOVERNANCE_DERIVED |= {"disputes", "_watched", "_chain", "_forces", "folders", "_founding"}
 
 
 def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
