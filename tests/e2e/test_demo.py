@@ -89,17 +89,17 @@ def daemon_of(folder: Path, name: str) -> int:
 
 
 def test_every_job_runs_once_elsewhere_and_all_books_agree(folder: Path) -> None:
-    demo = start_demo(folder, "--jobs", "7", "--keep", "kept", "--json")
+    demo = start_demo(folder, "--jobs", "10", "--keep", "kept", "--json")
     out, err = demo.communicate(timeout=TIMEOUT_S)
     assert demo.returncode == 0, err
     report = json.loads(out)
     assert (report["ok"], report["failures"], report["restarts"]) == (True, [], 0)
-    assert [job["runs"] for job in report["jobs"]] == [1] * 7
+    assert [job["runs"] for job in report["jobs"]] == [1] * 10
     assert all(job["host"] not in (None, job["home"]) for job in report["jobs"])
     assert all(job["output"] == job["expected"] for job in report["jobs"])
     assert {centre["view_digest"] for centre in report["centres"]} == {report["view_digest"]}
     assert {centre["ledger_digest"] for centre in report["centres"]} == {report["view_digest"]}
-    assert sum(centre["hosted"] for centre in report["centres"]) == 7
+    assert sum(centre["hosted"] for centre in report["centres"]) == 10
     by_centre = {line["centre"]: line for line in report["balances"]}
     assert by_centre["alpha"]["balance_ppm"] < 0 < by_centre["beta"]["balance_ppm"]
     assert "why primes-" in err
