@@ -65,6 +65,7 @@ def test_invariant_3_a_replay_leads_where_receiving_led(
     for cut_ms in (newest_ms - RULES.round_ms, newest_ms, newest_ms + LATER_MS):
         for ledger in (restarted, never_stopped):
             ledger.view.advance(cut_ms)
+            ledger.forget()
         assert asked(restarted.view.state, cut_ms) == asked(never_stopped.view.state, cut_ms)
         assert said(restarted.live) == said(never_stopped.live)
     assert restarted.replica.frontier() == never_stopped.replica.frontier()
