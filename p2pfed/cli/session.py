@@ -58,12 +58,30 @@ class Session:
     def client(self) -> Client:
         """The daemon's client; to be used in a `with` block.
 
+        A running daemon is reached whatever has become of its `centre.toml` since it read it.
+
         Raises:
-            InputError: the configuration is wrong, or there is none.
+            InputError: the configuration is wrong, or there is none, and no daemon was found.
         """
         from p2pfed.shell.client import Client
 
-        return Client(self.socket_path or self.config().control.socket)
+        return Client(self.socket_path or self._socket())
+
+    def _socket(self) -> Path:
+        try:
+            return self.config().control.socket
+        except InputError as error:
+            from p2pfed.shell.salvage import salvaged_socket
+
+            socket = salvaged_socket(self.config_path or Path("centre.toml"))
+            if not socket.is_socket():
+                raise
+            click.echo(
+                f"warning: {error.where or 'centre.toml'}: {error.what} [{error.code}]; "
+                f"asking the daemon at {socket}, which goes on with what it read before",
+                err=True,
+            )
+            return socket
 
 
 def config_option(command: Callable[P, R]) -> Callable[P, R]:

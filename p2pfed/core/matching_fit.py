@@ -158,6 +158,7 @@ TERMS_CODES = (
     "job-allow",
     "job-deny",
     "declined",
+    "preemptible",
     "min-balance",
     "per-centre-cap",
 )
@@ -191,6 +192,7 @@ def _broken_terms(
         not shape.allow or host in shape.allow,
         host not in shape.deny,
         offer.offer_id not in shape.declined,
+        not (shape.no_preempt and terms.preemptible),
         balance >= terms.min_balance,
         not terms.per_centre_cores or held <= terms.per_centre_cores,
     )

@@ -133,6 +133,7 @@ class OfferIndex:
         self._of_class: dict[str, int] = {}
         self._of_data_class: dict[str, int] = {}
         self._allowing_all = self._all_classes = self._all_data_classes = self._capped = 0
+        self._preemptible = 0
         for bit, offer in zip(self._bits, self.offers, strict=True):
             terms = offer.terms
             _mark(self._of_host, (offer.offer_id.centre,), bit)
@@ -146,6 +147,7 @@ class OfferIndex:
             self._all_classes |= 0 if terms.classes else bit
             self._all_data_classes |= 0 if terms.data_classes else bit
             self._capped |= bit if terms.per_centre_cores else 0
+            self._preemptible |= bit if terms.preemptible else 0
 
     def _index_amounts(self) -> None:
         offers, books = self.offers, self.books
@@ -228,7 +230,7 @@ class OfferIndex:
             number = self._number.get(offer_id)
             if number is not None:
                 mask &= ~self._bits[number]
-        return mask
+        return mask & ~self._preemptible if shape.no_preempt else mask
 
     def _open_to(self, home: CentreName, resource_class: str) -> int:
         """The offers of the resource class that jobs of the home may use at all."""

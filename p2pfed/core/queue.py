@@ -38,6 +38,7 @@ class Shape(NamedTuple):
         allow: hosts that may run it; empty means all.
         deny: hosts that may not.
         declined: offers whose host turned this job away for good, ascending.
+        no_preempt: only offers that don't preempt; hosts sent it away often enough (rules).
     """
 
     home: CentreName
@@ -53,6 +54,7 @@ class Shape(NamedTuple):
     allow: tuple[str, ...]
     deny: tuple[str, ...]
     declined: tuple[OfferId, ...]
+    no_preempt: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,7 @@ class Verdict(NamedTuple):
         state: see `JobState`.
         live: the claim that it is bound to, if any.
         attempts: claims that were started or handed over and did not finish the job.
+        evictions: those of them that their hosts cut short for their own sake.
         declined: offers that turned this job away for good, ascending.
         outcome: how it ended, once it did.
     """
@@ -88,6 +89,7 @@ class Verdict(NamedTuple):
     attempts: int = 0
     declined: tuple[OfferId, ...] = ()
     outcome: Outcome | None = None
+    evictions: int = 0
 
 
 class Registers(Tables):
@@ -450,7 +452,7 @@ class Registers(Tables):
         """What the job is now. Cost: its claims, of which there are few."""
         live: ClaimEntry | None = None
         done: Outcome | None = None
-        attempts = 0
+        attempts = evictions = 0
         declined: set[OfferId] = set()
         for claim_id in job.claims:
             entry = self.claims[claim_id]
@@ -467,6 +469,7 @@ class Registers(Tables):
                     done = done or outcome
                 else:
                     attempts += 1
+                    evictions += outcome is Outcome.PREEMPTED
             elif state is ClaimState.CLOSED:
                 # Closed after the handover: the host had its chance, so such jobs don't circle.
                 attempts += entry.phase is HomePhase.HANDED
@@ -478,6 +481,7 @@ class Registers(Tables):
             attempts,
             tuple(sorted(declined)) if declined else (),
             done,
+            evictions,
         )
 
     def _job_state(

@@ -180,6 +180,7 @@ class Rules:
     walltime_max_s: int = _rule(604_800, Group.LIMITS, 1, 1, 366 * 86_400)
     max_attempts: int = _rule(5, Group.LIMITS, 2, 1, 1_000)
     live_jobs_max: int = _rule(100_000, Group.LIMITS, 3, 1, 10_000_000)
+    evictions_max: int = _rule(3, Group.LIMITS, 4, 1, 1_000)
 
     notice_rounds: int = _rule(30, Group.GOVERNANCE, 1, 1, 1_000_000)
     proposal_max_ms: int = _rule(30 * _DAY_MS, Group.GOVERNANCE, 2, 1_000, _YEAR_MS)

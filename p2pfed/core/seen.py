@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfed.core.entries import ClaimEntry, OfferEntry
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.ids import CentreName, ClaimId, JobId
 from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.matching_fit import Amount, OfferState, Running, amount_of, capacity_of
 from p2pfed.core.queue import Shape
 from p2pfed.core.records import Job
+from p2pfed.core.registers import Verdict
 from p2pfed.core.rules import Rules
 
 
-def shape_of(job_id: JobId, job: Job, work_class: str, declined: tuple[OfferId, ...]) -> Shape:
-    """What the matcher looks at in a job: equal shapes fit equally."""
+def shape_of(job_id: JobId, job: Job, work_class: str, verdict: Verdict, rules: Rules) -> Shape:
+    """What the matcher looks at in a job: equal shapes fit equally.
+
+    Args:
+        job_id: its place; its centre is the home.
+        job: what it asks for.
+        work_class: the class that it counts as.
+        verdict: what became of it so far.
+        rules: those that hold when it is matched.
+    """
     return Shape(
         home=job_id.centre,
         resource_class=job.resource_class,
@@ -28,7 +37,8 @@ def shape_of(job_id: JobId, job: Job, work_class: str, declined: tuple[OfferId, 
         data_class=job.data_class,
         allow=job.allow,
         deny=job.deny,
-        declined=declined,
+        declined=verdict.declined,
+        no_preempt=verdict.evictions >= rules.evictions_max,
     )
 
 

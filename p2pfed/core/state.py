@@ -342,7 +342,7 @@ class State:
         self._queue.put(
             QueuedJob(
                 job_id=job_id,
-                shape=shape_of(job_id, entry.job, work_class.name, verdict.declined),
+                shape=shape_of(job_id, entry.job, work_class.name, verdict, self.rules),
                 class_points=work_class.points,
                 waiting_since_ms=since_ms,
             )

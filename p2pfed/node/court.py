@@ -198,7 +198,7 @@ class Court:
         home_balance = balance(standing, -state.committed_for(entry.claim_id))
         used = state.class_used(job.job_id) or job.job.work_class
         verdict = self._ledger.live.judge(job)
-        shape = shape_of(job.job_id, job.job, used, verdict.declined)
+        shape = shape_of(job.job_id, job.job, used, verdict, self._rules)
         live, held = self._ledger.live, {}
         for claim_id in sorted(self._holding.get(offer.offer_id, ())):
             other = live.job_of(claim_id)

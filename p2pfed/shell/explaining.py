@@ -61,6 +61,10 @@ _SENTENCES: Final[dict[str, Callable[[Shape, OfferState], str]]] = {
     "job-allow": lambda s, o: f"the job may only go to {', '.join(s.allow)}",
     "job-deny": lambda s, o: f"the job may not go to {o.offer_id.centre}",
     "declined": lambda s, o: "the host declined this job before",
+    "preemptible": lambda s, o: (
+        "hosts sent this job away often enough (the rule evictions_max); "
+        "it goes only to offers that don't preempt"
+    ),
     "min-balance": lambda s, o: (
         f"the balance of {s.home} is below {o.terms.min_balance}, which the offer demands"
     ),
@@ -92,7 +96,7 @@ def explanation(node: Node, entry: JobEntry) -> Explanation:
     verdict = node.ledger.live.judge(entry)
     queued = state.queue.get(entry.job_id)
     used = queued.shape.work_class if queued else entry.job.work_class
-    shape = shape_of(entry.job_id, entry.job, used, verdict.declined)
+    shape = shape_of(entry.job_id, entry.job, used, verdict, state.rules)
     given = state.match_input(node.rounds.last, cut_ms)
     matching = node.rounds.last_matching
     why = explain(given, matching, entry.job_id) if matching else None

@@ -16,14 +16,19 @@ from statistics import fmean
 
 from p2pfed.core.accounting import Accounts, Standing, balance
 from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId
+from p2pfed.core.lifecycle import JobState
 from p2pfed.core.matching import MatchInput, match
 from p2pfed.core.matching_fit import Amount, OfferState, Running, amount_of, capacity_of
 from p2pfed.core.posting import Shares, points_of
 from p2pfed.core.queue import Queue, QueuedJob
+from p2pfed.core.registers import Verdict
 from p2pfed.core.rules import Rules
 from p2pfed.core.seen import shape_of
 from p2pfed.core.units import DAY_MS, day_of
 from p2pfed.simulate.history import History, OfferChange, PastJob
+
+_WAITS = Verdict(JobState.QUEUED)
+"""A past job comes again as if no host had ever turned it away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +178,7 @@ class _Run:
             self._queue.put(
                 QueuedJob(
                     job_id=past.job_id,
-                    shape=shape_of(past.job_id, past.job, work_class.name, ()),
+                    shape=shape_of(past.job_id, past.job, work_class.name, _WAITS, self._rules),
                     class_points=work_class.points,
                     waiting_since_ms=past.posted_ms,
                 )

@@ -55,6 +55,7 @@ def common_shape(rng: random.Random, home: CentreName) -> Shape:
         allow=(),
         deny=(),
         declined=(),
+        no_preempt=False,
     )
 
 

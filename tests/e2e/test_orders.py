@@ -46,7 +46,16 @@ def test_a_guest_waits_for_a_persons_word_and_comes_after_it(federation: Federat
     assert (view["state"], alpha.output(job_id)) == ("completed", "here\n")
     actions = [row["action"] for row in beta.cli("decisions", "--json").json["decisions"]]
     assert "approve" in actions
-    beta.cli("pause", "--reason", "maintenance")
+    beta.config.write_text(right + "[[offer\n")  # somebody is in the middle of changing it
+    paused = beta.cli("pause", "--reason", "maintenance")
+    assert "warning: " in paused.err
+    assert "config-syntax" in paused.err
+    assert beta.cli("requests", "--json").json == {"requests": []}
+    beta.config.unlink()
+    assert beta.cli("withdraw", "--now", "--json").json["mode"] == "withdrawn"
+    assert beta.cli("reload", code=None).code != 0
+    beta.config.write_text(right)
+    assert beta.cli("pause").err == ""
     second = alpha.submit("#!/bin/sh\necho again\n")
     alpha.cli("hold", second)
     assert alpha.job(second)["job"]["held"]

@@ -63,6 +63,7 @@ def make_offer(dice: Dice, number: int) -> OfferState:
         deny=dice.condition(CENTRES),
         per_centre_cores=0 if dice.plain else dice.of(0, 0, 6, 12),
         min_balance=dice.of(-1_000_000, -1_000_000, -1_000_000, -500_000, 0),
+        preemptible=bool(dice.of(0, 1)) and not dice.plain,
     )
     nodes = terms.nodes
     running: list[Running] = []
@@ -107,6 +108,7 @@ def make_job(dice: Dice, number: int, offers: list[OfferId]) -> QueuedJob:
         allow=dice.condition(CENTRES),
         deny=dice.condition(CENTRES),
         declined=tuple(declined),
+        no_preempt=bool(dice.of(0, 0, 1)) and not dice.plain,
     )
     return QueuedJob(
         job_id=JobId(Position(home, 0, number, dice.of(0, 1))),

@@ -162,6 +162,7 @@ def may_go(
         and (not s.allow or host in s.allow)
         and host not in s.deny
         and offer.offer_id not in s.declined
+        and not (s.no_preempt and t.preemptible)
         and t.min_balance <= balance_ppm
         and (t.per_centre_cores == 0 or cores <= t.per_centre_cores)
     )

@@ -72,13 +72,13 @@ class Exchange:
         self._matcher = Matcher()
         self._number = {name: number for number, name in enumerate(workload.centres)}
         self._alive = set(workload.centres)
-        self._needs: list[dict[tuple[int, int], int]] = [{} for _ in machines]
+        self._needs: list[dict[tuple[int, int, bool], int]] = [{} for _ in machines]
         self._parts: list[list[tuple[int, Capacity]]] = [[] for _ in machines]
         self._offers: list[list[OfferState] | None] = [None] * len(machines)
         self._terms = [_terms(machine, rules) for machine in machines]
         self._stale = set(range(len(machines)))
         self._pending = [0] * len(machines)
-        self._shapes: dict[tuple[int, int, int], Shape] = {}
+        self._shapes: dict[tuple[int, int, int, bool], Shape] = {}
         self.rounds = 0
 
     def __len__(self) -> int:
@@ -86,11 +86,15 @@ class Exchange:
 
     # What changes
 
-    def post(self, job: int, since_ms: int, walltime_s: int) -> None:
-        """The job may go elsewhere; it has been doing so since `since_ms`."""
+    def post(self, job: int, since_ms: int, walltime_s: int, evictions: int = 0) -> None:
+        """The job may go elsewhere, and has been doing so since `since_ms`.
+
+        `evictions` tells how often hosts cut it short.
+        """
         home = self._workload.home[job]
-        shape = self._shape(home, self._workload.width[job], walltime_s)
-        need = shape.nodes, walltime_s
+        no_preempt = evictions >= self._rules.evictions_max
+        shape = self._shape(home, self._workload.width[job], walltime_s, no_preempt=no_preempt)
+        need = shape.nodes, walltime_s, no_preempt
         self._needs[home][need] = self._needs[home].get(need, 0) + 1
         self._queue.put(
             QueuedJob(
@@ -107,7 +111,7 @@ class Exchange:
         if job_id not in self._queue:
             return
         shape, needs = self._queue[job_id].shape, self._needs[self._workload.home[job]]
-        need = shape.nodes, shape.walltime_s
+        need = shape.nodes, shape.walltime_s, shape.no_preempt
         needs[need] -= 1
         if not needs[need]:
             del needs[need]
@@ -202,7 +206,10 @@ class Exchange:
             ppm = balance(self._accounts.standing(home, cut_ms))
             for centre, procs, time_s in ways:
                 if centre != home and ppm >= self._terms[centre].min_balance:
-                    for width, walltime_s in needs:
+                    preempts = self._terms[centre].preemptible
+                    for width, walltime_s, no_preempt in needs:
+                        if no_preempt and preempts:
+                            continue
                         if width <= procs and walltime_s <= time_s:
                             return True
         return False
@@ -261,8 +268,8 @@ class Exchange:
     def _job_id(self, job: int) -> JobId:
         return JobId(Position(self._workload.centres[self._workload.home[job]], 0, job, 0))
 
-    def _shape(self, home: int, width: int, walltime_s: int) -> Shape:
-        key = home, width, walltime_s
+    def _shape(self, home: int, width: int, walltime_s: int, *, no_preempt: bool = False) -> Shape:
+        key = home, width, walltime_s, no_preempt
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shapes[key] = Shape(
@@ -279,6 +286,7 @@ class Exchange:
                 allow=(),
                 deny=(),
                 declined=(),
+                no_preempt=no_preempt,
             )
         return shape
 

@@ -11,7 +11,8 @@ take seconds.
 
 A job that waits is in two queues, its home's and the federation's; whichever comes first takes it
 out of the other. A centre that leaves keeps what runs. A guest that is cut short goes back to its
-home, and after `max_attempts` is not sent out again.
+home, after `evictions_max` goes only to centres that don't preempt, and after `max_attempts` is not
+sent out again.
 
 Simulated hardware has processors only: one is a node of one core without memory to speak of.
 """
@@ -274,7 +275,7 @@ class FederatedWorld:
             if self.machines[home].waits(job) and not self._left[home]:
                 since_ms = self._workload.submit_s[job] * 1_000
                 since_ms += self._policies[home].after_wait_s * 1_000
-                self._exchange.post(job, since_ms, self._posted_s[job])
+                self._exchange.post(job, since_ms, self._posted_s[job], self._requeues[job])
         self._to_post.clear()
         pairs = self._exchange.match(self._now_ms)
         claim_ms = self._now_ms + self._rules.settle_ms

@@ -33,6 +33,7 @@ def shape(home: CentreName = ALPHA, **changes: object) -> Shape:
         allow=(),
         deny=(),
         declined=(),
+        no_preempt=False,
     )
     return plain._replace(**changes)  # type: ignore[arg-type]
 
@@ -74,6 +75,7 @@ def offer(
     deny: tuple[str, ...] = (),
     per_centre_cores: int = 0,
     min_balance: int = -1_000_000,
+    preemptible: bool = False,
 ) -> OfferState:
     """An offer of the host; `used` are (cores, seconds after the cut when they are back)."""
     terms = Offer(
@@ -91,6 +93,7 @@ def offer(
         deny=deny,
         per_centre_cores=per_centre_cores,
         min_balance=min_balance,
+        preemptible=preemptible,
     )
     running = tuple(
         Running(

@@ -74,6 +74,10 @@ CONSTRAINTS: dict[str, tuple[tuple[Shape, OfferState], tuple[Shape, OfferState]]
         (shape(declined=(offer(7).offer_id,)), offer(7)),
         (shape(declined=(offer(8).offer_id,)), offer(7)),
     ),
+    "preemptible": (
+        (shape(no_preempt=True), offer(preemptible=True)),
+        (shape(no_preempt=True), offer(preemptible=False)),
+    ),
     "min-balance": ((shape(), offer(min_balance=1)), (shape(), offer(min_balance=0))),
     "per-centre-cap": (
         (shape(cores_per_node=3), offer(per_centre_cores=4, held_cores={ALPHA: 2})),

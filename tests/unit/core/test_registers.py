@@ -387,6 +387,24 @@ def test_a_job_fails_when_its_attempts_came_to_nothing_too_often() -> None:
     assert book.job(job_id) is JobState.FAILED
 
 
+def test_only_what_a_host_cut_short_for_its_own_sake_is_an_eviction() -> None:
+    book = Book()
+    book.registers.max_attempts = 9
+    job_id, claim_id = book.claim()
+    counts = []
+    for outcome in (
+        Outcome.PREEMPTED,
+        Outcome.NODE_FAILURE,
+        Outcome.NOT_STARTED,
+        Outcome.CANCELLED,  # nobody had asked: the host wanted its nodes back
+        Outcome.PREEMPTED,
+    ):
+        book.all_of(claim_id, to_end(claim_id, outcome))
+        counts.append(book.registers.judge(book.registers.jobs[job_id]).evictions)
+        _, claim_id = book.claim(job_id)
+    assert counts == [1, 1, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "reason", ["policy", "denied", "unanswered", "constraint", "no-capacity", "expired"]
 )

@@ -45,7 +45,7 @@ from p2pfed.node.events import (
     SubmitJob,
     TransferId,
 )
-from tests.unit.node.benches import BETA, GAMMA, JOB, RULES, Bench, of_type
+from tests.unit.node.benches import BETA, GAMMA, JOB, OFFER, RULES, Bench, of_type
 
 RESULT = b"r" * 32
 
@@ -74,6 +74,13 @@ def leased(bench: Bench) -> ClaimId:
     assert answer is not None
     assert answer.block_id == bench.newest().block_id
     return claim_id
+
+
+def pass_rounds(bench: Bench) -> None:
+    """Long enough for any match to become a claim; beta is heard all the while."""
+    for _ in range(5):
+        bench.wait(1_000)
+        bench.hear(bench.say(bench.beta, knows=[bench.newest()]))
 
 
 def job_state(bench: Bench, job_id: JobId | None = None) -> JobState:
@@ -163,6 +170,32 @@ def test_a_job_that_lost_a_race_is_claimed_anew() -> None:
         bench.wait(1_000)
         bench.hear(bench.say(bench.beta, knows=[bench.newest()]))
     assert len(bench.written(Claim)) == 2
+
+
+def test_a_job_that_was_sent_away_often_enough_is_claimed_only_where_nobody_preempts() -> None:
+    bench = Bench(rules=replace(RULES, evictions_max=2, max_attempts=9))
+    bench.hear(bench.say(bench.beta, replace(OFFER, preemptible=True)))
+    job_id = bench.submit()
+    for number in range(2):
+        pass_rounds(bench)
+        claim = bench.written(Claim)[number]
+        assert isinstance(claim, Claim)
+        (claim_id,) = [
+            c.claim_id for c in bench.node.ledger.live.claims.values() if c.claim == claim
+        ]
+        bench.accept(claim_id)
+        assert asked(bench, claim_id) is not None
+        bench.run_at_beta(claim_id, Outcome.PREEMPTED)
+    assert job_state(bench, job_id) is JobState.QUEUED
+    pass_rounds(bench)
+    assert len(bench.written(Claim)) == 2
+
+    stays = bench.say(bench.beta, OFFER)
+    bench.hear(stays)
+    pass_rounds(bench)
+    claim = bench.written(Claim)[-1]
+    assert isinstance(claim, Claim)
+    assert claim.offer_id == stays.position(0)
 
 
 # Handing over

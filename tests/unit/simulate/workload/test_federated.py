@@ -158,6 +158,21 @@ def test_a_job_that_was_cut_short_too_often_stays_at_home() -> None:
     assert (outcome.requeues[1], outcome.where[1]) == (1, 0)
 
 
+def test_a_job_that_was_sent_away_often_enough_goes_where_nobody_preempts() -> None:
+    # beta and gamma are equally good for the job, but for what each does to its guests.
+    beta = [(113, 300, 4), (900, 300, 4), (1_700, 300, 4)]
+    policies = {"beta": PREEMPTIBLE, "gamma": CentrePolicy(windows=((500, DAY_S),))}
+    jobs = workload(alpha=BUSY, beta=beta, gamma=IDLE)
+    rules = Rules.from_mapping({"evictions_max": 1, "max_attempts": 9})
+    strict = run(jobs, policies=policies, rules=rules, delay_ms=0)
+    assert (strict.requeues[1], jobs.centres[strict.where[1]]) == (1, "gamma")
+    assert strict.start_ms[1] >= 500_000  # nothing that preempts was good enough before
+
+    alone = workload(alpha=BUSY, beta=beta)
+    nowhere = run(alone, policies={"beta": PREEMPTIBLE}, rules=rules, delay_ms=0)
+    assert (nowhere.requeues[1], alone.centres[nowhere.where[1]]) == (1, "alpha")
+
+
 def small_federation() -> Workload:
     traces = [
         synthetic_trace(
