@@ -89,6 +89,7 @@ EXAMPLES: tuple[Record, ...] = (
         deny=("delta", "gamma"),
         payload_digest=DIGEST,
         payload_bytes=1_048_576,
+        owner=DIGEST,
     ),
     Cancel(job_id=JOB_ID),
     Claim(

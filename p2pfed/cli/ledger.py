@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2pfed.cli.disclose import check_disclosure_file
 from p2pfed.cli.ledger_export import export
 from p2pfed.cli.ledger_show import diff, show
 from p2pfed.cli.ledger_verify import verify
@@ -15,5 +16,5 @@ def ledger() -> None:
     """Export the ledger, look into an export, verify and compare exports."""
 
 
-for _command in (export, show, diff, verify, check_proof_file):
+for _command in (export, show, diff, verify, check_proof_file, check_disclosure_file):
     ledger.add_command(_command)

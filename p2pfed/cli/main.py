@@ -70,6 +70,8 @@ COMMANDS: Final = {
     "ledger": "p2pfed.cli.ledger",
     "prove": "p2pfed.cli.prove",
     "audit": "p2pfed.cli.audit",
+    "disclose": "p2pfed.cli.disclose",
+    "forget": "p2pfed.cli.disclose",
     "demo": "p2pfed.cli.demo",
     "simulate": "p2pfed.cli.simulate",
 }

@@ -78,6 +78,9 @@ CHARGED_OUTCOMES: Final = FINAL_OUTCOMES
 
 OUTCOME = integer("outcome", min(Outcome), max(Outcome))
 
+NO_OWNER: Final = bytes(32)
+"""The `owner` of a job that states no user."""
+
 
 class ProposalKind(IntEnum):
     """What a proposal wants. docs/reference/governance.md says what each needs and brings about."""
@@ -160,6 +163,7 @@ class Job:
     """A job of the author waits: what it needs, and the digest of what is to run.
 
     `payload_digest` is the SHA-256 of the payload manifest, which only home and host ever see.
+    `owner` commits to the job's user, without telling who that is (`p2pfed.core.disclosure`).
     """
 
     resource_class: str = wire(1, WORD)
@@ -175,6 +179,7 @@ class Job:
     deny: tuple[str, ...] = wire(11, CENTRES, default=())
     payload_digest: bytes = wire(12, DIGEST)
     payload_bytes: int = wire(13, U48)
+    owner: bytes = wire(14, DIGEST, default=NO_OWNER)
 
 
 @_record

@@ -52,6 +52,15 @@ class HeadView(TypedDict):
     block_id: str
 
 
+class DisclosureView(TypedDict):
+    """Who a job is of: `opening` (hex) proves it against the Job record in the ledger."""
+
+    federation_id: str
+    job_id: str
+    user: str
+    opening: str
+
+
 class StatusView(TypedDict):
     """This daemon at a glance.
 

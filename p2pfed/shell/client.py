@@ -22,6 +22,7 @@ from p2pfed.shell.answers import (
     BalanceView,
     ControlView,
     DecisionView,
+    DisclosureView,
     Explanation,
     JobDetail,
     JobView,
@@ -214,6 +215,17 @@ class Client:
         """The newest decisions of this centre alone, newest first."""
         answer = self._call("GET", "/decisions", params={"limit": str(limit)})
         return cast(list[DecisionView], answer["decisions"])
+
+    # Who jobs are of
+
+    def disclose(self, job_id: str) -> DisclosureView:
+        """Who an own job is of, verifiably against the ledger."""
+        answer = self._call("POST", f"/jobs/{quote(job_id)}/disclosure")
+        return cast(DisclosureView, answer["disclosure"])
+
+    def forget(self, user: str) -> int:
+        """Forgets a user for good; how many jobs' names were erased."""
+        return cast(int, self._call("POST", "/forget", json={"user": user})["jobs"])
 
     # Decisions of the members
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
+from p2pfed.core.disclosure import Disclosure
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
 from p2pfed.core.records import Job, Offer
 from p2pfed.node.admission import Mode
@@ -266,6 +267,27 @@ class RekeyingDoor(Protocol):
         """Begins a new epoch without a vote; `StateError` `epoch-...` says why it can't."""
 
 
+class PrivacyDoor(Protocol):
+    """Who a job is of, and forgetting it. `who` is the local account that asks.
+
+    `StateError` `owner-denied` for those who may not.
+    """
+
+    async def disclose(self, job_id: JobId, *, who: str) -> Disclosure:
+        """Who an own job is of, verifiably against the ledger.
+
+        Raises:
+            StateError: `job-not-own`, `job-unknown`, `owner-none`, `owner-forgotten`.
+        """
+
+    async def forget(self, user: str, *, who: str) -> int:
+        """Destroys a user's key and the names of its jobs; returns how many jobs there were.
+
+        Raises:
+            StateError: `owner-active` (a job is not over), `owner-unknown`.
+        """
+
+
 class Door(Protocol):
     """What the daemon does for those who talk to it locally."""
 
@@ -280,6 +302,10 @@ class Door(Protocol):
     @property
     def governance(self) -> GovernanceDoor:
         """What the members decide."""
+
+    @property
+    def privacy(self) -> PrivacyDoor:
+        """What this centre alone knows of its users."""
 
     def staging(self) -> Path:
         """An existing folder, private, on the file system of the spool, for incoming files.

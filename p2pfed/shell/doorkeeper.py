@@ -57,7 +57,8 @@ from p2pfed.shell.localcontrol import LocalControl
 from p2pfed.shell.localrows import JOB_PREFIX, LocalJob, dump_local_job, parse_local_job
 from p2pfed.shell.manifest import SALT_BYTES, RunSpec
 from p2pfed.shell.notices import Notices
-from p2pfed.shell.pseudonyms import VARIABLE, Pseudonyms
+from p2pfed.shell.owners import VARIABLE, Owner, Owners
+from p2pfed.shell.privacy import Privacy
 from p2pfed.shell.rekeying import Rekeying
 from p2pfed.shell.sections import OfferTemplate
 from p2pfed.store.database import Database
@@ -118,7 +119,9 @@ class Doorkeeper:
             job_id = JobId(parse_position(key.removeprefix(JOB_PREFIX)))
             self._local[job_id] = parse_local_job(value, key)
         self._files: dict[ClaimId, Sealed] = {}
-        self._pseudonyms = Pseudonyms(config.state / "pseudonyms.key")
+        node = brain.node
+        self._owners = Owners(config.state / "owners", node.federation.id, node.me.name)
+        self.privacy = Privacy(node, database, self._owners, self._local)
 
     def reload(self, config: CentreConfig) -> None:
         """Uses the offer templates of a configuration that was read again."""
@@ -145,7 +148,8 @@ class Doorkeeper:
         blocked = self._node.control.blocked
         request = replace(request, deny=tuple(sorted({*request.deny, *blocked})))
         user = submission.user
-        pseudonym = await trio.to_thread.run_sync(self._pseudonyms.of, user) if user else ""
+        owner: Owner | None = await trio.to_thread.run_sync(self._owners.of, user) if user else None
+        pseudonym = "" if owner is None else owner.pseudonym
         own = dict(request.environment) | ({VARIABLE: pseudonym} if pseudonym else {})
         run = RunSpec(
             script=request.script,
@@ -160,6 +164,8 @@ class Doorkeeper:
         )
         sealed = await trio.to_thread.run_sync(self._publish, submission.folder, run)
         job = request.job(payload_digest=sealed.digest, payload_bytes=sealed.manifest.total_bytes)
+        if owner is not None:
+            job = replace(job, owner=self._owners.commit(owner, sealed.digest))
         local = LocalJob(
             name=request.name,
             script=request.script,

@@ -135,14 +135,17 @@ class Mutator:
     # A thief
 
     def steal(self) -> tuple[str, bytes]:
-        """A block is signed with another member's key, under its own key's id or the true one."""
+        """A block is signed with the key of another member or a stranger, which it names or not."""
         number = self.dice.randrange(len(self.base.blocks))
         old = self.base.blocks[number]
-        thief = self.dice.choice([name for name in self.base.keys if name != old.feed.centre])
-        named = self.dice.choice((thief, old.feed.centre))
+        true = self.base.keys[old.feed.centre]
+        others = [key for name, key in self.base.keys.items() if name != old.feed.centre]
+        thief = self.dice.choice([*others, _stranger(self.dice)])
+        named = self.dice.choice((thief, true))
         blocks = list(self.base.blocks)
-        blocks[number] = self._seal(old, signer=thief, kid_of=named)
-        return f"block {number} signed by {thief} as {named}", self.base.export(blocks)
+        blocks[number] = self._seal(old, signer=thief, named=named)
+        how = "the true id" if named is true else "its own id"
+        return f"block {number} signed by another under {how}", self.base.export(blocks)
 
     # A member with its key
 
@@ -264,8 +267,8 @@ class Mutator:
         self,
         old: Block,
         *,
-        signer: CentreName | None = None,
-        kid_of: CentreName | None = None,
+        signer: Ed25519PrivateKey | None = None,
+        named: Ed25519PrivateKey | None = None,
         seq_num: int | None = None,
         backlink: BlockId | None = None,
         time: HlcTime | None = None,
@@ -273,8 +276,8 @@ class Mutator:
         records: Sequence[Record | Inert] | None = None,
     ) -> Block:
         """A block like another, but for what is said."""
-        key = self.base.keys[signer or old.feed.centre]
-        named = self.base.keys[kid_of or signer or old.feed.centre]
+        key = signer or self.base.keys[old.feed.centre]
+        named = named or key
         number = old.seq_num if seq_num is None else seq_num
         chosen = old.records if records is None else records
         return seal_block(
@@ -303,6 +306,10 @@ def _depends(blocks: Sequence[Block], one: int, other: int) -> bool:
         block.feed == last.feed or named.get(block.feed, -1) >= block.seq_num
         for block in blocks[one:other]
     )
+
+
+def _stranger(dice: Random) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(dice.randbytes(32))
 
 
 def _has_amount(record: Record | Inert) -> bool:

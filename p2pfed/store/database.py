@@ -193,6 +193,20 @@ class Database:
         """Removes one local row, durably; no error if there is none. Raises as `append`."""
         self.append((), ((key, None),))
 
+    def local_erase(self, rows: Sequence[tuple[str, bytes]]) -> None:
+        """Replaces local rows, and leaves nothing of their old values in the files.
+
+        Raises as `append`; once it has returned, neither a free page nor the log holds them.
+        """
+        with self._write_lock, sqlite_errors(self.path):
+            self._writer.execute("PRAGMA secure_delete = ON")
+        try:
+            self.append((), rows)
+        finally:
+            with self._write_lock, sqlite_errors(self.path):
+                self._writer.execute("PRAGMA secure_delete = OFF")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _row(
         self, block: StoredBlock, fresh: dict[FeedKey, int]
     ) -> tuple[int, int, bytes, int, int, bool, bytes]:

@@ -27,6 +27,7 @@ from p2pfed.shell.answers import JobResult, Notice
 from p2pfed.shell.api.control_routes import CONTROL_ROUTES, who_of
 from p2pfed.shell.api.council_routes import COUNCIL_ROUTES
 from p2pfed.shell.api.errors import error_view, status_of
+from p2pfed.shell.api.privacy_routes import PRIVACY_ROUTES
 from p2pfed.shell.api.rekeying_routes import REKEYING_ROUTES
 from p2pfed.shell.api.requests import (
     job_id_of,
@@ -288,5 +289,6 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     *CONTROL_ROUTES,
     *COUNCIL_ROUTES,
     *REKEYING_ROUTES,
+    *PRIVACY_ROUTES,
 )
 """Method, path below /v1, handler: one row for each operation of the contract."""

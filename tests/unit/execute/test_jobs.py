@@ -9,7 +9,7 @@ import pytest
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.interface import NativeJob
 from p2pfed.execute.jobs import check_job
-from p2pfed.shell.pseudonyms import VARIABLE
+from p2pfed.shell.owners import VARIABLE
 
 
 def job(**environment: str) -> NativeJob:

@@ -11,7 +11,8 @@ from threading import Thread
 
 import trio
 
-from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId
+from p2pfed.core.disclosure import Disclosure
+from p2pfed.core.ids import CentreName, ClaimId, FederationId, JobId, OfferId
 from p2pfed.core.records import Offer
 from p2pfed.errors import InputError, StateError
 from p2pfed.node.admission import Mode
@@ -218,6 +219,23 @@ class MemoryRekeying:
         return epoch or 2
 
 
+class MemoryPrivacy:
+    """Says that alpha.4.0 is of ann, and forgets ann; keeps who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def disclose(self, job_id: JobId, *, who: str) -> Disclosure:
+        self.asked.append((str(job_id), who))
+        return Disclosure(FederationId(bytes(32)), job_id, "ann", bytes(32))
+
+    async def forget(self, user: str, *, who: str) -> int:
+        if user != "ann":
+            raise StateError("owner-unknown", "no job of that user was ever posted here")
+        self.asked.append((user, who))
+        return 2
+
+
 class MemoryDoor:
     """Knows the job alpha.4.0 and the offer beta.2.0.
 
@@ -231,6 +249,7 @@ class MemoryDoor:
         self.control = MemoryControl()
         self.governance = MemoryGovernance()
         self.rekeying = MemoryRekeying()
+        self.privacy = MemoryPrivacy()
         self.notices = Notices()
         self.submitted: list[tuple[Submission, dict[str, bytes]]] = []
         self.opened: list[OfferRequest] = []

@@ -399,3 +399,14 @@ def test_an_order_that_makes_no_sense_is_refused(
     raw: httpx.Client, method: str, path: str, body: object, status: int
 ) -> None:
     assert raw.request(method, path, json=body).status_code == status
+
+
+def test_who_asks_whose_a_job_is_is_the_account_at_the_other_end(
+    client: Client, door: MemoryDoor, raw: httpx.Client
+) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert client.disclose("alpha.4.0")["user"] == "ann"
+    assert client.forget("ann") == 2
+    assert door.privacy.asked == [("alpha.4.0", me), ("ann", me)]
+    for body in ({}, {"user": ""}, {"user": 5}, {"user": "ann", "who": "root"}):
+        assert raw.post("/forget", json=body).status_code == 400
