@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from p2pfed.errors import ExecutorError
 from p2pfed.execute.accounts import find_account
 from p2pfed.execute.interface import Capacity, Executor
 from p2pfed.execute.local import LocalExecutor
@@ -46,6 +47,8 @@ def make_executor(config: CentreConfig) -> Executor:
 def local_queue(config: CentreConfig) -> LocalQueue | None:
     """The Slurm queue that jobs may go out from; None for a centre without one.
 
+    A centre that lets no more jobs out has it, too: some may still be out.
+
     Raises:
         ExecutorError: `executor-account`: the operator's account is not there.
     """
@@ -53,8 +56,12 @@ def local_queue(config: CentreConfig) -> LocalQueue | None:
         return None
     settings = slurm_settings(config)
     operator = None
-    if os.geteuid() != 0 and config.export.partitions:
-        operator = find_account(config.export.operator)
+    if os.geteuid() != 0:
+        try:
+            operator = find_account(config.export.operator)
+        except ExecutorError:
+            if config.export.partitions:
+                raise
     return LocalQueue(Runner(None, settings), Runner(operator, settings))
 
 

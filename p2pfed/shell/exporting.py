@@ -1,8 +1,9 @@
 """Which local jobs go out, and as what: values in, values out.
 
 A job goes out if it waits for nodes in a partition that the policy names, has waited long enough,
-is one job by itself (no array, no dependency), is within the policy's sizes, and its user neither
-is excluded nor said `#P2PFED --local`.
+is a job by itself (no part of a heterogeneous job, no dependency), is within the policy's sizes,
+and its user neither is excluded nor said `#P2PFED --local`. Each task of an array is a job; one of
+an array that may run only so many at a time, or whose script counts its tasks, stays at home.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from p2pfed.shell.answers import JobView
 from p2pfed.shell.directives import Wishes
 from p2pfed.shell.door import JobRequest
 from p2pfed.shell.jobscript import MEMORY_MIB_PER_CORE, check_request
+from p2pfed.shell.manifest import SIGNAL_S
 from p2pfed.shell.sections import ExportConfig
 
 SCRIPT = "job.sh"
 """Name of the batch script among the files of an exported job."""
 _WAITS = re.compile(r"(None|Priority|Resources|ReqNodeNotAvail.*|Nodes required.*)\Z")
 """Reasons of a job that could run if there were nodes; others are its user's or the site's."""
+_COUNTS_TASKS = re.compile(rb"SLURM_ARRAY_TASK_(?:COUNT|MIN|MAX|STEP)")
+"""Slurm forgets how an array was made when it takes a task out of it."""
 _FEATURES = re.compile(r"[A-Za-z0-9._+-]+(&[A-Za-z0-9._+-]+)*\Z")
 
 
@@ -66,19 +70,45 @@ def parse_sibling(data: bytes) -> Sibling:
         ) from None
 
 
-def may_go(row: LocalRow, policy: ExportConfig, now_s: int) -> bool:
-    """True if nothing that the queue tells keeps the job at home."""
-    return (
-        row.pending
-        and not row.held
-        and row.single
-        and row.uid != 0
-        and bool(_WAITS.match(row.reason))
-        and now_s - row.submit_s >= policy.after_wait_s
-        and 0 < row.walltime_s <= policy.walltime_max_s
-        and (not policy.nodes_max or row.nodes <= policy.nodes_max)
-        and (not policy.cores_max or row.cores <= policy.cores_max)
+def waits_long(row: LocalRow, policy: ExportConfig, now_s: int) -> bool:
+    """True if the job waits, has done so for long, and is not held by anybody."""
+    return row.pending and not row.held and now_s - row.submit_s >= policy.after_wait_s
+
+
+def waits_for_nodes(row: LocalRow) -> bool:
+    """True if nodes are all that it waits for, as far as Slurm tells."""
+    return bool(_WAITS.match(row.reason))
+
+
+def kept_by(row: LocalRow, policy: ExportConfig) -> str:
+    """Why the job stays at home by what the queue tells of it; empty if it may go."""
+    wide, large = policy.nodes_max, policy.cores_max
+    reasons = (
+        (bool(row.bound), row.bound),
+        (row.uid == 0, "it is a job of root"),
+        (not row.walltime_s, "it has no time limit"),
+        (row.walltime_s > policy.walltime_max_s, "its time limit is above walltime_max"),
+        (0 < wide < row.nodes, f"it asks for more than {wide} nodes (nodes_max)"),
+        (0 < large < row.cores, f"it asks for more than {large} cores (cores_max)"),
     )
+    return next((why for keeps, why in reasons if keeps), "")
+
+
+def check_task(row: LocalRow, details: LocalDetails, script: bytes) -> None:
+    """Refuses a task that would not be elsewhere what it is in its array.
+
+    Raises:
+        InputError: `export-array`.
+    """
+    if row.task is None:
+        return
+    if details.throttle not in ("", "0"):
+        raise InputError(
+            "export-array", f"its array may run only {details.throttle} tasks at a time"
+        )
+    counts = _COUNTS_TASKS.search(script)
+    if counts is not None:
+        raise InputError("export-array", f"its script uses {counts[0].decode()}")
 
 
 def user_may_go(user: str, policy: ExportConfig) -> bool:
@@ -106,7 +136,10 @@ def request_of(
         arguments=details.arguments,
         fetch=wishes.fetch,
         checkpoint=wishes.checkpoint,
-        resource_class="gpu" if row.gpus_per_node else "cpu",
+        signal=wishes.signal.number if wishes.signal else 0,
+        signal_s=wishes.signal.before_s if wishes.signal else SIGNAL_S,
+        environment=(*_task_variables(row), *wishes.environment),
+        resource_class=wishes.resource_class or ("gpu" if row.gpus_per_node else "cpu"),
         nodes=row.nodes,
         cores_per_node=cores,
         gpus_per_node=row.gpus_per_node,
@@ -120,6 +153,13 @@ def request_of(
     )
     check_request(request)
     return request
+
+
+def _task_variables(row: LocalRow) -> tuple[tuple[str, str], ...]:
+    if row.task is None:
+        return ()
+    array, task = row.task
+    return ("SLURM_ARRAY_JOB_ID", array), ("SLURM_ARRAY_TASK_ID", task)
 
 
 def _words(*lists: Iterable[str]) -> tuple[str, ...]:

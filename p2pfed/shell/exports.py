@@ -44,12 +44,15 @@ from p2pfed.shell.door import Submission
 from p2pfed.shell.exporting import (
     SCRIPT,
     Sibling,
+    check_task,
     comment_of,
     end_of,
-    may_go,
+    kept_by,
     parse_sibling,
     request_of,
     user_may_go,
+    waits_for_nodes,
+    waits_long,
 )
 from p2pfed.shell.sections import ExportConfig
 
@@ -58,6 +61,14 @@ log = logging.getLogger("p2pfed.export")
 SAVED_S: Final = 6.0
 """After this time slurmctld has saved what it was told (SAVE_MAX_WAIT is 5 s)."""
 _FINAL_WORDS: Final = frozenset(o.name.lower().replace("_", "-") for o in FINAL_OUTCOMES)
+
+
+_Key = tuple[str, int]
+"""What tells a local job from all others: its id, which Slurm may use again, and its time."""
+
+
+def _key(job: LocalRow | Sibling) -> _Key:
+    return job.job_id, job.submit_s
 
 
 class Keeper(Protocol):
@@ -100,12 +111,14 @@ class Exports:
         self._free: set[JobId] = set()
         self._held: set[JobId] = set()
         self._comments: dict[JobId, str] = {}
-        self._stays: set[tuple[str, int]] = set()
+        self._stays: set[_Key] = set()
+        self._told: dict[_Key, str] = {}
 
     def reload(self, policy: ExportConfig) -> None:
         """Goes by a policy that was read again."""
         self._policy = policy
         self._stays.clear()
+        self._told.clear()
 
     def perform(self, effect: object) -> None:
         """Takes an effect of the node; returns at once."""
@@ -227,7 +240,7 @@ class Exports:
             except (P2pfedError, OSError) as error:
                 log.warning("can't follow local job %s now: %s", sibling.job_id, error)
         if self._policy.partitions:
-            await self._send_out({(s.job_id, s.submit_s) for s in siblings.values()})
+            await self._send_out({_key(s) for s in siblings.values()})
 
     async def _follow(self, job_id: JobId, sibling: Sibling, row: LocalRow | None) -> None:
         view = self._keeper.job(job_id)["job"]
@@ -283,7 +296,7 @@ class Exports:
                 comment = f"stays here: no host could run it, as {job_id}"
                 await trio.to_thread.run_sync(self._queue.free, row, comment)
                 await trio.to_thread.run_sync(self._queue.comment, sibling.job_id, comment)
-                self._stays.add((sibling.job_id, sibling.submit_s))
+                self._stays.add(_key(sibling))
         elif ran and view["result"] == "ready" and (row is None or not row.active):
             await self._deliver(job_id, sibling)
         await self._brain.ask(lambda n: SiblingDone(request=n, job_id=job_id))
@@ -309,26 +322,47 @@ class Exports:
 
     # Going out
 
-    async def _send_out(self, known: set[tuple[str, int]]) -> None:
+    async def _send_out(self, known: set[_Key]) -> None:
         rows = await trio.to_thread.run_sync(self._queue.waiting, self._policy.partitions)
         now_s = wall_ms() // 1000
+        listed = {_key(row) for row in rows}
+        self._stays &= listed
+        self._told = {key: why for key, why in self._told.items() if key in listed}
         room = self._policy.most - len(known)
         for row in rows:
-            key = row.job_id, row.submit_s
-            if room <= 0 or not self._node.recovery.ready:
-                return
-            if key in known or key in self._stays or not may_go(row, self._policy, now_s):
+            if _key(row) in known | self._stays or not waits_long(row, self._policy, now_s):
                 continue
-            room -= 1
-            try:
-                await self._send(row)
-            except InputError as error:
-                self._stays.add(key)
-                log.info("local job %s stays here: %s", row.job_id, error)
-                text = f"stays here: {error.what}"[:200]
+            why = kept_by(row, self._policy)
+            if why:
+                await self._tell_kept(row, why)
+            elif room > 0 and self._node.recovery.ready and waits_for_nodes(row):
+                room -= 1
+                await self._try_to_send(row)
+
+    async def _try_to_send(self, row: LocalRow) -> None:
+        try:
+            await self._send(row)
+        except InputError as error:
+            self._stays.add(_key(row))
+            log.info("local job %s stays here: %s", row.job_id, error)
+            text = f"stays here: {error.what}"[:200]
+            await trio.to_thread.run_sync(self._queue.comment, row.job_id, text)
+        except (P2pfedError, OSError) as error:
+            log.warning("can't send local job %s out now: %s", row.job_id, error)
+
+    async def _tell_kept(self, row: LocalRow, why: str) -> None:
+        """Tells once why a job stays, in the log and, unless its user wrote one, its comment."""
+        if self._told.get(_key(row)) == why:
+            return
+        self._told[_key(row)] = why
+        log.info("local job %s stays for now: %s", row.job_id, why)
+        try:
+            details = await trio.to_thread.run_sync(self._queue.details, row.job_id)
+            if details.comment in ("", "(null)") or details.comment.startswith(MARK):
+                text = f"stays for now: {why}"
                 await trio.to_thread.run_sync(self._queue.comment, row.job_id, text)
-            except (P2pfedError, OSError) as error:
-                log.warning("can't send local job %s out now: %s", row.job_id, error)
+        except P2pfedError as error:
+            log.warning("can't tell that local job %s stays: %s", row.job_id, error)
 
     async def _send(self, row: LocalRow) -> None:
         details = await trio.to_thread.run_sync(self._queue.details, row.job_id)
@@ -337,12 +371,13 @@ class Exports:
         except KeyError:
             raise InputError("export-user", f"no account has the number {row.uid}") from None
         if details.comment.startswith(f"{MARK}stays here") or not user_may_go(user, self._policy):
-            self._stays.add((row.job_id, row.submit_s))
+            self._stays.add(_key(row))
             return
         script = await trio.to_thread.run_sync(self._queue.script, row.job_id)
         wishes = parse_wishes(script)
         if wishes.local:
             raise InputError("export-local", "its user said #P2PFED --local")
+        check_task(row, details, script)
         request = request_of(row, details, wishes, self._policy)
         folder = self._keeper.staging() / f"export-{secrets.token_hex(8)}"
         sibling = Sibling(

@@ -27,9 +27,9 @@ GUESTS_FORMAT: Final = "%j|%N"
 HISTORY_FIELDS: Final = "JobIDRaw,UID,State,Start,End,ExitCode,AllocCPUS,JobName"
 _QUEUE_HISTORY: Final = "%A|%U|%T|%S|%e|0:0|%C|%j"
 """The same fields from squeue, which tells no exit code."""
-LOCAL_FORMAT: Final = "%i|%T|%U|%V|%Q|%D|%C|%l|%b|%F|%E|%r"
-"""Job id, state, user's number, submitted, priority, nodes, cores, time limit, GRES, array,
-dependency, reason: nothing that a user can choose freely, who could forge whole lines with it."""
+LOCAL_FORMAT: Final = "%i|%T|%U|%V|%Q|%D|%C|%l|%b|%E|%r"
+"""Job id, state, user's number, submitted, priority, nodes, cores, time limit, GRES, dependency,
+reason: nothing that a user can choose freely, who could forge whole lines with it."""
 
 
 def sbatch(job: NativeJob, settings: SlurmSettings, *, minutes: int, deadline_s: int) -> list[str]:
@@ -156,11 +156,12 @@ def test_only(partition: str, *, nodes: int, cores_per_node: int, minutes: int) 
 
 
 def local_pending(partitions: tuple[str, ...]) -> list[str]:
-    """Lists the jobs that wait in some partitions."""
+    """Lists the jobs that wait in some partitions, each task of an array by itself."""
     return [
         "squeue",
         "--noheader",
         "--all",
+        "--array",
         "--states=PENDING",
         f"--partition={','.join(partitions)}",
         f"--format={LOCAL_FORMAT}",
@@ -169,8 +170,8 @@ def local_pending(partitions: tuple[str, ...]) -> list[str]:
 
 def local_jobs(job_ids: tuple[str, ...]) -> list[str]:
     """Lists these jobs in every state."""
-    command = ["squeue", "--noheader", "--all", "--states=all", f"--jobs={','.join(job_ids)}"]
-    return [*command, f"--format={LOCAL_FORMAT}"]
+    command = ["squeue", "--noheader", "--all", "--array", "--states=all"]
+    return [*command, f"--jobs={','.join(job_ids)}", f"--format={LOCAL_FORMAT}"]
 
 
 def batch_script(job_id: str) -> list[str]:

@@ -26,6 +26,7 @@ MARK: Final = "p2pfed: "
 HELD: Final = " (held)"
 """How a comment ends while the hold is ours."""
 
+_JOB_ID: Final = re.compile(r"\d+(?:_\d+)?\Z")
 _MEMORY: Final = re.compile(r"(\d+)(?:\.\d+)?([KMGT]?)")
 _KIB: Final = {"K": 1, "M": 1 << 10, "": 1 << 10, "G": 1 << 20, "T": 1 << 30}
 
@@ -34,8 +35,11 @@ _KIB: Final = {"K": 1, "M": 1 << 10, "": 1 << 10, "G": 1 << 20, "T": 1 << 30}
 class LocalRow:
     """One of the centre's own jobs as squeue lists it.
 
-    `priority` 0: it is held. `walltime_s` 0: it has no limit. `single` is False for a part of an
-    array or of a heterogeneous job, and for a job that waits for another.
+    Attributes:
+        job_id: a number, or for a task of an array `ARRAY_TASK`.
+        priority: 0: it is held.
+        walltime_s: 0: it has no limit.
+        bound: why it is no job by itself; empty if it is one.
     """
 
     job_id: str
@@ -47,8 +51,14 @@ class LocalRow:
     cores: int
     walltime_s: int
     gpus_per_node: int
-    single: bool
+    bound: str
     reason: str
+
+    @property
+    def task(self) -> tuple[str, str] | None:
+        """The array's number and the task's, None for a job that is in no array."""
+        array, underscore, task = self.job_id.partition("_")
+        return (array, task) if underscore else None
 
     @property
     def pending(self) -> bool:
@@ -73,7 +83,10 @@ class LocalRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalDetails:
-    """What a job's user asked for: its name, command line, folder, streams, memory, features."""
+    """What a job's user asked for: its name, command line, folder, streams, memory, features.
+
+    `throttle` tells how many tasks of its array may run at a time; empty: as many as can.
+    """
 
     name: str
     arguments: tuple[str, ...]
@@ -84,6 +97,7 @@ class LocalDetails:
     memory_mib_per_core: int
     features: str
     comment: str
+    throttle: str = ""
 
     @property
     def says_held(self) -> bool:
@@ -185,10 +199,10 @@ def parse_local(text: str) -> list[LocalRow]:
     """The jobs that squeue listed in `commands.LOCAL_FORMAT`; lines that can't be read left out."""
     found = []
     for line in text.splitlines():
-        fields = line.split("|", 11)
+        fields = line.split("|", 10)
         try:
             job_id, state, uid, submit, priority, nodes, cores, limit, gres = fields[:9]
-            array, dependency, reason = fields[9:]
+            dependency, reason = fields[9:]
             found.append(
                 LocalRow(
                     job_id=job_id,
@@ -200,13 +214,19 @@ def parse_local(text: str) -> list[LocalRow]:
                     cores=int(cores.partition("-")[0]),
                     walltime_s=parse_limit_s(limit),
                     gpus_per_node=parse.count_gpus(gres.removeprefix("gres:")),
-                    single=job_id.isdigit() and array == job_id and dependency in ("", "(null)"),
+                    bound=_bound(job_id, dependency),
                     reason=reason,
                 )
             )
         except ValueError:
             continue
     return found
+
+
+def _bound(job_id: str, dependency: str) -> str:
+    if not _JOB_ID.match(job_id):
+        return "it is a part of a heterogeneous job"
+    return "" if dependency in ("", "(null)") else "it waits for another job (--dependency)"
 
 
 def parse_limit_s(text: str) -> int:
@@ -248,6 +268,7 @@ def parse_local_details(text: str) -> LocalDetails:
         memory_mib_per_core=_mib(fields.get("MinMemoryCPU", "0")),
         features="" if features == "(null)" else features,
         comment=fields.get("Comment", ""),
+        throttle=fields.get("ArrayTaskThrottle", ""),
     )
 
 

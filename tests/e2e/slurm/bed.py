@@ -1,4 +1,7 @@
-"""The real clusters of `scripts/slurm-testbed up`, for tests."""
+"""The real clusters of `scripts/slurm-testbed up`, for tests.
+
+`P2PFED_TESTBED` names the folder of another test bed (`--root`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import pytest
 from p2pfed.execute.slurm.executor import SlurmExecutor
 from p2pfed.execute.slurm.settings import SlurmSettings
 
-ROOT = Path("/var/lib/slurm-testbed")
+ROOT = Path(os.environ.get("P2PFED_TESTBED", "/var/lib/slurm-testbed"))
 GUEST = "fedguest"
 RESIDENT = "resident"
 CLUSTERS = ("alpha", "beta", "gamma")

@@ -53,7 +53,8 @@ def end_controller(cluster: str, number: signal.Signals) -> None:
 
 def start_controller(cluster: str) -> None:
     """Starts what is missing of a cluster."""
-    subprocess.run([REPOSITORY / "scripts" / "slurm-testbed", "up", cluster], check=True)
+    testbed = REPOSITORY / "scripts" / "slurm-testbed"
+    subprocess.run([testbed, "up", cluster, "--root", ROOT], check=True)
 
 
 def outcomes(home: Centre, job_id: str) -> list[str | None]:

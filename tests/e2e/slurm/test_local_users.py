@@ -137,10 +137,14 @@ def test_a_job_that_waits_runs_elsewhere_whatever_is_killed_meanwhile(
     start_controller("alpha")
     assert state("alpha", job_id) == "PENDING"
     (witness / "go").touch()
+    # What is out is brought home by a daemon that lets nothing more out.
+    alpha.edit_config('partitions = ["federated"]', "partitions = []")
     alpha.start()
     said = until_comment(job_id, "exit code 3")
     assert f"failed at {host}" in said
     wait_until(lambda: state("alpha", job_id) == "CANCELLED", "the end of the local job", 30)
+    alpha.edit_config("partitions = []", 'partitions = ["federated"]')
+    assert alpha.cli("reload").code == 0
     out = home / f"out-{job_id}.txt"
     data, cluster, account, pseudonym = out.read_text().splitlines()
     assert (data, cluster, account) == ("42", host, GUEST)
@@ -186,13 +190,35 @@ def test_a_cancel_by_its_user_ends_the_copy_wherever_it_runs(
 
 
 @pytest.mark.usefixtures("congestion")
+def test_each_task_of_an_array_goes_out_by_itself(federation: Federation, home: Path) -> None:
+    script = "#!/bin/sh\n#P2PFED --env GREETING=hello\necho $GREETING $SLURM_ARRAY_TASK_ID\n"
+    array = sbatch(home, script, "--array=3,5", "--output=out-%A-%a.txt")
+    tasks = [f"{array}_{number}" for number in (3, 5)]
+    for task in tasks:
+        until_comment(task, "exit code 0")
+        wait_until(lambda: state("alpha", task) == "CANCELLED", "the end of the task", 30)  # noqa: B023
+    written = [(home / f"out-{array}-{number}.txt").read_text() for number in (3, 5)]
+    assert written == ["hello 3\n", "hello 5\n"]
+
+
+@pytest.mark.usefixtures("congestion")
 def test_a_job_that_can_not_go_out_says_why_and_stays(federation: Federation, home: Path) -> None:
     missing = sbatch(home, "#!/bin/sh\n#P2PFED --input absent.txt\ntrue\n")
     local = sbatch(home, "#!/bin/sh\n#P2PFED --local\ntrue\n")
+    follower = sbatch(home, "#!/bin/sh\ntrue\n", f"--dependency=afterok:{local}")
+    counting = sbatch(home, "#!/bin/sh\necho $SLURM_ARRAY_TASK_MAX\n", "--array=7")
+    limited = sbatch(home, "#!/bin/sh\ntrue\n", "--array=7%1")
+    own = sbatch(home, "#!/bin/sh\ntrue\n", f"--dependency=afterok:{local}", "--comment=mine")
     assert "absent.txt" in until_comment(missing, "stays here")
     assert "--local" in until_comment(local, "stays here")
-    assert state("alpha", missing) == state("alpha", local) == "PENDING"
-    slurm("alpha", "scancel", missing, local)
+    assert "dependency" in until_comment(follower, "stays for now")
+    assert "SLURM_ARRAY_TASK_MAX" in until_comment(f"{counting}_7", "stays here")
+    assert "1 tasks at a time" in until_comment(f"{limited}_7", "stays here")
+    assert comment(own) == "mine"
+    assert f"local job {own} stays for now" in federation["alpha"].log
+    stays = (missing, local, follower, f"{counting}_7", f"{limited}_7", own)
+    assert {state("alpha", job_id) for job_id in stays} == {"PENDING"}
+    slurm("alpha", "scancel", *stays)
 
 
 def test_no_guest_outlives_a_withdrawal(federation: Federation, witness: Path) -> None:

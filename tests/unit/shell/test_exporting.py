@@ -14,12 +14,15 @@ from p2pfed.shell.answers import JobResult, ResultFile
 from p2pfed.shell.directives import Wishes, parse_wishes
 from p2pfed.shell.exporting import (
     Sibling,
+    check_task,
     comment_of,
     end_of,
-    may_go,
+    kept_by,
     parse_sibling,
     request_of,
     user_may_go,
+    waits_for_nodes,
+    waits_long,
 )
 from p2pfed.shell.exports import parcels_of
 from p2pfed.shell.sections import ExportConfig
@@ -37,7 +40,7 @@ ROW = LocalRow(
     cores=7,
     walltime_s=300,
     gpus_per_node=0,
-    single=True,
+    bound="",
     reason="Resources",
 )
 DETAILS = LocalDetails(
@@ -62,7 +65,9 @@ SIBLING = Sibling(
 
 
 def test_a_job_that_waits_long_enough_for_nodes_goes_out() -> None:
-    assert may_go(ROW, POLICY, NOW_S)
+    assert waits_long(ROW, POLICY, NOW_S)
+    assert waits_for_nodes(ROW)
+    assert not kept_by(ROW, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +76,58 @@ def test_a_job_that_waits_long_enough_for_nodes_goes_out() -> None:
         ({"submit_s": NOW_S - 59}, "it has not waited long enough"),
         ({"state": "RUNNING"}, "it runs"),
         ({"priority": 0}, "somebody holds it"),
-        ({"single": False}, "it is part of an array"),
-        ({"uid": 0}, "it is root's"),
         ({"reason": "Dependency"}, "it waits for another job"),
         ({"reason": "BeginTime"}, "its user wants it later"),
         ({"reason": "QOSMaxCpuPerUserLimit"}, "its user has had enough"),
-        ({"walltime_s": 0}, "it has no time limit"),
-        ({"walltime_s": 86_401}, "it is too long"),
-        ({"nodes": 5}, "it is too wide"),
-        ({"cores": 17}, "it is too large"),
     ],
 )
-def test_a_job_stays_at_home_if(changed: dict[str, object], why: str) -> None:
-    assert not may_go(replace(ROW, **changed), POLICY, NOW_S), why  # type: ignore[arg-type]
+def test_a_job_does_not_go_out_yet_if(changed: dict[str, object], why: str) -> None:
+    row = replace(ROW, **changed)  # type: ignore[arg-type]
+    assert not (waits_long(row, POLICY, NOW_S) and waits_for_nodes(row)), why
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"bound": "it is a part of a heterogeneous job"}, "heterogeneous"),
+        ({"uid": 0}, "root"),
+        ({"walltime_s": 0}, "no time limit"),
+        ({"walltime_s": 86_401}, "walltime_max"),
+        ({"nodes": 5}, "more than 4 nodes"),
+        ({"cores": 17}, "more than 16 cores"),
+    ],
+)
+def test_a_job_is_kept_at_home_with_a_reason_if(changed: dict[str, object], why: str) -> None:
+    assert why in kept_by(replace(ROW, **changed), POLICY)  # type: ignore[arg-type]
+
+
+TASK = replace(ROW, job_id="18_3")
+
+
+def test_a_task_of_an_array_knows_which_one_it_is() -> None:
+    request = request_of(TASK, DETAILS, Wishes(environment=(("A", "b"),)), POLICY)
+    assert request.environment == (
+        ("SLURM_ARRAY_JOB_ID", "18"),
+        ("SLURM_ARRAY_TASK_ID", "3"),
+        ("A", "b"),
+    )
+    check_task(TASK, DETAILS, b"#!/bin/sh\necho $SLURM_ARRAY_TASK_ID\n")
+
+
+@pytest.mark.parametrize(
+    ("details", "script", "why"),
+    [
+        (replace(DETAILS, throttle="2"), b"#!/bin/sh\n", "only 2 tasks at a time"),
+        (DETAILS, b"#!/bin/sh\necho ${SLURM_ARRAY_TASK_MAX}\n", "SLURM_ARRAY_TASK_MAX"),
+    ],
+)
+def test_a_task_that_needs_its_array_around_it_stays(
+    details: LocalDetails, script: bytes, why: str
+) -> None:
+    with pytest.raises(InputError, match=why) as caught:
+        check_task(TASK, details, script)
+    assert caught.value.code == "export-array"
+    check_task(ROW, details, script)
 
 
 def test_accounts_are_let_out_or_kept_by_name() -> None:
@@ -125,12 +169,38 @@ def test_wishes_are_read_where_directives_may_stand() -> None:
     assert parse_wishes(b"#!/bin/sh\n#P2PFED --local\n").local
 
 
+def test_what_a_job_saves_and_is_told_by_goes_along() -> None:
+    script = b"#!/bin/sh\n#P2PFED --signal USR1@20 --checkpoint state.bin --env A=b=c\n"
+    wishes = parse_wishes(script)
+    assert (wishes.checkpoint, wishes.environment) == (("state.bin",), (("A", "b=c"),))
+    request = request_of(ROW, DETAILS, wishes, POLICY)
+    assert (request.signal, request.signal_s) == (10, 20)
+    assert request.checkpoint == ("state.bin",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ("#SBATCH --signal=B:USR2@30", (12, 30)),
+        ("#SBATCH -n 2 --signal USR2 # --signal=USR1", (12, 60)),
+        ('#SBATCH --signal="USR2@30"\n#SBATCH --signal=TERM@5', (15, 5)),
+        ("#SBATCH --signal=USR2@30\n#P2PFED --signal TERM@5\n#SBATCH --signal=HUP", (15, 5)),
+        ("#SBATCH -n 2 # --signal=USR1", None),
+        ("echo\n#SBATCH --signal=USR1", None),
+    ],
+)
+def test_the_signal_of_an_sbatch_line_counts(lines: str, asked: tuple[int, int] | None) -> None:
+    assert parse_wishes(f"#!/bin/sh\n{lines}\n".encode()).signal == asked
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
         ("--output x", "script-directive"),
         ("data.csv", "script-directive"),
         ("--input", "script-directive"),
+        ("--signal KILL", "script-option-value"),
+        ("--env novalue", "script-option-value"),
         ("--input 'x", "script-directive"),
         ("--input ../x", "archive-path"),
         ("--input /etc/passwd", "archive-path"),

@@ -16,9 +16,11 @@ from p2pfed.execute.slurm.localjobs import (
 from p2pfed.execute.slurm.runner import RefusedError
 
 # As Slurm 22.05.8 printed it.
-PENDING = "18|PENDING|1002|1795621119|4294901743|1|2|5:00|gres:gpu:1|18|(null)|Resources\n"
-HELD = "18|PENDING|1002|1795621119|0|1|2|5:00|N/A|18|(null)|JobHeldAdmin\n"
-ARRAY = "19_[1-2]|PENDING|1002|1795621119|4294901742|1|1|1:00:00|N/A|19|(null)|Priority\n"
+PENDING = "18|PENDING|1002|1795621119|4294901743|1|2|5:00|gres:gpu:1|(null)|Resources\n"
+HELD = "18|PENDING|1002|1795621119|0|1|2|5:00|N/A|(null)|JobHeldAdmin\n"
+TASK = "2_2|PENDING|1002|1795631436|4294901758|1|1|5:00|N/A|(null)|Resources\n"
+PART = "3+0|PENDING|1002|1795631436|4294901757|1|1|5:00|N/A|(null)|Resources\n"
+DEPENDS = "5|PENDING|1002|1795631436|4294901755|1|1|5:00|N/A|afterok:1(unfulfilled)|Dependency\n"
 SHOWN = (
     "JobId=18 JobName=job.sh UserId=resident(1002) GroupId=resident(1002) MCS_label=N/A "
     "Priority=4294901743 JobState=PENDING Reason=Resources NumNodes=1 NumCPUs=2 NumTasks=2 "
@@ -30,11 +32,18 @@ SHOWN = (
 
 
 def test_a_row_tells_what_a_job_needs_and_whether_it_is_held() -> None:
-    waiting, held, array = parse_local(PENDING + HELD + ARRAY)
+    waiting, held = parse_local(PENDING + HELD)
     assert (waiting.uid, waiting.nodes, waiting.cores, waiting.walltime_s) == (1002, 1, 2, 300)
-    assert (waiting.gpus_per_node, waiting.single, waiting.held) == (1, True, False)
+    assert (waiting.gpus_per_node, waiting.bound, waiting.held) == (1, "", False)
     assert held.held
-    assert not array.single
+    assert waiting.task is None
+
+
+def test_a_task_of_an_array_is_a_job_and_parts_and_followers_are_not() -> None:
+    task, part, follower = parse_local(TASK + PART + DEPENDS)
+    assert (task.job_id, task.task, task.bound) == ("2_2", ("2", "2"), "")
+    assert "heterogeneous" in part.bound
+    assert "dependency" in follower.bound
 
 
 def test_nothing_that_a_user_can_name_freely_is_in_a_row() -> None:
@@ -70,6 +79,12 @@ def test_details_tell_where_the_output_goes() -> None:
     assert (found.memory_mib_per_core, found.memory_mib_per_node) == (200, 0)
     assert found.comment == "p2pfed: alpha.4.0 runs at beta, as alpha.4.0"
     assert not found.says_held
+    assert found.throttle == ""
+
+
+def test_details_of_a_task_tell_how_many_of_its_array_may_run_at_a_time() -> None:
+    text = SHOWN.replace("JobName=", "ArrayJobId=7 ArrayTaskId=1 ArrayTaskThrottle=2 JobName=")
+    assert parse_local_details(text).throttle == "2"
 
 
 def test_a_wrapped_command_has_no_arguments() -> None:
