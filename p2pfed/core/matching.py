@@ -34,7 +34,7 @@ from p2pfed.core.matching_fit import (
     fits,
 )
 from p2pfed.core.matching_index import OfferIndex
-from p2pfed.core.queue import HOUR_MS, Cell, Key, Queue, QueuedJob, Shape
+from p2pfed.core.queue import HOUR_MS, Cell, Key, Kind, Queue, QueuedJob, Shape
 from p2pfed.core.rules import PPM, Rules
 
 __all__ = [
@@ -189,14 +189,15 @@ class _Home:
 
 
 class _Source:
-    """The heads of a cell, one after the other."""
+    """The heads of a cell, one after the other; those of kinds in `gone` get nothing any more."""
 
-    __slots__ = ("cell", "checked", "heads")
+    __slots__ = ("cell", "checked", "gone", "heads")
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
         self.heads: Iterator[Key] = iter(cell.heads)
         self.checked = -1
+        self.gone: set[Kind] = set()
 
 
 class _Round:
@@ -267,7 +268,7 @@ class _Round:
         if isinstance(source, _Source):
             if self._exhausted(home, source):
                 return
-            head = next(source.heads, None)
+            head = self._next_head(home, source)
             if head is not None:
                 heappush(home.heap, (*head, source))
         job = self._queue[job_id]
@@ -287,6 +288,20 @@ class _Round:
             return False
         source.checked = self._changes
         return self._index.exhausted(home.name, source.cell.corner, home.payable)
+
+    def _next_head(self, home: _Home, source: _Source) -> Key | None:
+        """The next head of the cell whose kind is not exhausted, None if no such head is left."""
+        queue, gone = self._queue, source.gone
+        for head in source.heads:
+            kind = queue[head[1]].shape.kind
+            if kind in gone:
+                continue
+            if self._index.exhausted(home.name, source.cell.corner, home.payable, kind):
+                gone.add(kind)
+                continue
+            key: Key = head
+            return key
+        return None
 
     def _try(self, home: _Home, job: QueuedJob) -> bool:
         """Places the job if an offer fits; else reserves for it if it can."""

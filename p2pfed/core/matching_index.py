@@ -15,7 +15,7 @@ job takes the same amount wherever it goes, least free is least left over.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import accumulate
 from operator import or_
@@ -24,7 +24,7 @@ from typing import Final
 from p2pfed.core.ids import CentreName, JobId, Position
 from p2pfed.core.matching_books import Books
 from p2pfed.core.matching_fit import Amount, OfferState, end_ms
-from p2pfed.core.queue import Corner, Shape
+from p2pfed.core.queue import Corner, Kind, Shape
 from p2pfed.core.rules import Rules
 
 _STEPS: Final = (
@@ -215,10 +215,7 @@ class OfferIndex:
 
     def _meeting(self, shape: Shape) -> int:
         mask = self._open_to(shape.home, shape.resource_class)
-        for feature in shape.features:
-            mask &= self._of_feature.get(feature, 0)
-        mask &= self._all_classes | self._of_class.get(shape.work_class, 0)
-        mask &= self._all_data_classes | self._of_data_class.get(shape.data_class, 0)
+        mask &= self._taking(*shape.kind)
         if shape.allow:
             allowed = 0
             for host in shape.allow:
@@ -238,8 +235,13 @@ class OfferIndex:
         mask &= self._allowing_all | self._allowing.get(home, 0)
         return mask & ~self._denying.get(home, 0)
 
-    def exhausted(self, home: CentreName, corner: Corner, payable: int) -> bool:
-        """True if no job of the home that needs at least `corner` can be placed or reserved."""
+    def exhausted(
+        self, home: CentreName, corner: Corner, payable: int, kind: Kind | None = None
+    ) -> bool:
+        """True if no job of the home that needs at least `corner` can be placed or reserved.
+
+        With `kind`, no job of this kind; once true, it stays true for the rest of the round.
+        """
         mask = self._with_capacity.get(corner)
         if mask is None:
             mask = self._with_capacity[corner] = self._left_for(corner)
@@ -249,7 +251,21 @@ class OfferIndex:
         open_to = self._conditions.get(key)
         if open_to is None:
             open_to = self._conditions[key] = self._open_to(*key)
-        return not mask & open_to & payable
+        mask &= open_to & payable
+        if kind is None or not mask:
+            return not mask
+        taking = self._conditions.get(kind)
+        if taking is None:
+            taking = self._conditions[kind] = self._taking(*kind)
+        return not mask & taking
+
+    def _taking(self, features: Sequence[str], work_class: str, data_class: str) -> int:
+        """The offers that take jobs of the kind, whoever's they are."""
+        mask = self._all_classes | self._of_class.get(work_class, 0)
+        mask &= self._all_data_classes | self._of_data_class.get(data_class, 0)
+        for feature in features:
+            mask &= self._of_feature.get(feature, 0)
+        return mask
 
     def _left_for(self, corner: Corner) -> int:
         """The offers that have what `corner` needs free now, or could keep a place for it."""

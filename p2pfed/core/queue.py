@@ -30,6 +30,10 @@ from p2pfed.core.ids import CentreName, JobId, OfferId
 HOUR_MS: Final = 3_600_000
 
 
+Kind = tuple[tuple[str, ...], str, str]
+"""Features, work class and data class of a shape."""
+
+
 class Shape(NamedTuple):
     """All that the matching looks at in a job: equal shapes fit equally.
 
@@ -55,6 +59,11 @@ class Shape(NamedTuple):
     deny: tuple[str, ...]
     declined: tuple[OfferId, ...]
     no_preempt: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What offers are picky about, whoever asks."""
+        return self[7:10]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
