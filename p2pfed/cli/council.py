@@ -289,14 +289,12 @@ def leave(
     with session.client() as client:
         client.set_mode("withdrawn" if now else "draining", reason=reason or "leaving")
         record = client.leave(reason=reason)
-        waiting = [j for j in client.jobs() if j["state"] == "queued"]
-        for job in waiting:
-            client.cancel(job["job_id"])
+        waiting = client.status()["jobs"].get("queued", 0)
         running = client.control()["guests"]
     if as_json:
-        print_json({"leave": record, "guests": running, "cancelled": len(waiting)})
+        print_json({"leave": record, "guests": running, "cancelled": waiting})
         return
-    click.echo(f"left by {record}; {len(waiting)} waiting jobs came home, {running} guests run on")
+    click.echo(f"left by {record}; {waiting} waiting jobs come home, {running} guests run on")
     click.echo("keep the daemon running until guests and own jobs elsewhere have ended")
 
 

@@ -51,7 +51,7 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
         ("running for", show_duration(found["now_ms"] - found["started_ms"])),
         ("version", f"{found['version']}, rules {found['rules_version']}"),
         ("state", _state_word(found)),
-        ("peers", f"{found['peers_linked']} of {found['members'] - 1} connected"),
+        ("peers", f"{found['peers_linked']} of {_others(found)} connected"),
         (
             "clock",
             ("trusted" if found["clock_trusted"] else "NOT trusted")
@@ -67,7 +67,13 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
     ]
 
 
+def _others(found: StatusView) -> int:
+    return found["members"] - (found["standing"] in ("member", "suspended"))
+
+
 def _state_word(found: StatusView) -> str:
+    if found["standing"] in ("left", "removed"):
+        return found["standing"]
     if found["recovering"]:
         return "recovering"
     if found["control"] == "open":

@@ -15,8 +15,9 @@ from p2pfed.core.rules import Rules
 from p2pfed.errors import InputError
 from p2pfed.shell.config_template import centre_toml
 from p2pfed.shell.schema import split_address
-from p2pfed.shell.sections import ExecutorConfig
+from p2pfed.shell.sections import HIGHWATER_FILE, ExecutorConfig
 from p2pfed.store.files import disk_errors, make_folder, write_durable
+from p2pfed.store.highwater import HighWater
 from p2pfed.store.keyfile import generate_key
 
 _WILDCARDS = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 - refused, not bound
@@ -78,6 +79,7 @@ def init(
     with disk_errors(folder):
         make_folder(folder)
     key = generate_key(files["key.pem"], passphrase=passphrase)
+    HighWater(folder / HIGHWATER_FILE).begin(centre, key.public_key)
     text = centre_toml(
         name=name,
         listen=listen,

@@ -31,11 +31,16 @@ class Company:
         self.addresses: dict[CentreName, str] = {c: a for c, a in given.items() if c != me}
         self.former: frozenset[CentreName] = frozenset()
 
+    def members(self) -> set[CentreName]:
+        """The members by all that is known here, versions that have not begun included."""
+        governance = self._ledger.live.governance
+        return set(governance.present(governance.versions()[-1], HlcTime(HLC_MAX)))
+
     def update(self) -> bool:
         """Looks again; True if there is other company now, or under other addresses."""
         live = self._ledger.live
         version = live.governance.versions()[-1]
-        members = set(live.governance.present(version, HlcTime(HLC_MAX)))
+        members = self.members()
         # Whoever is removed must hear of it before it is shut out.
         kept = members | set(self._ledger.view.state.members)
         gone = version.known.keys() - kept

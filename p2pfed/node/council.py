@@ -29,6 +29,7 @@ from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.effects import INFO, Reply
 from p2pfed.node.events import Govern
 from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.standing import require_member
 from p2pfed.node.turn import Turn
 
 
@@ -64,12 +65,8 @@ class Council:
 
     def _check(self, record: Record, now_ms: int) -> None:
         me = self._ledger.me.name
-        if me not in self._governance.members_at(now_ms):
-            raise StateError(
-                "not-a-member",
-                f"{me} is not a member of the federation",
-                remedy="ask a member to propose its admission, see: p2pfed invite",
-            )
+        if not isinstance(record, Dispute | Settle):  # what is owed outlives the membership
+            require_member(self._ledger, now_ms)
         match record:
             case Propose():
                 self._check_proposal(record, now_ms)

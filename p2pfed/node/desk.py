@@ -78,8 +78,8 @@ class Desk:
             self._host.withdraw(turn)
 
     def _block(self, event: BlockCentre, turn: Turn) -> None:
-        members = self._ledger.federation.credit_lines
-        if event.centre not in members or event.centre == self._ledger.me.name:
+        known = self._ledger.live.governance.versions()[-1].known
+        if event.centre not in known or event.centre == self._ledger.me.name:
             raise StateError(
                 "centre-unknown",
                 f"{event.centre} is no other centre of the federation",

@@ -38,6 +38,7 @@ from p2pfed.node.effects import (
 from p2pfed.node.events import DialFailed, LinkBytes, LinkDown, LinkId, LinkUp
 from p2pfed.node.peers import (
     CALM,
+    SHUT_OUT,
     ClockOffset,
     GossipInput,
     Holdings,
@@ -101,6 +102,7 @@ class Gossip:
         self._own_heard: dict[FeedKey, Head] = {}
         self._answered: set[CentreName] = set()
         self._errors: dict[CentreName, str] = {}
+        self._shut_out: set[CentreName] = set()
         self._next_ping_ms: int | None = None
         self.set_members(members, now_ms=0)
 
@@ -122,7 +124,7 @@ class Gossip:
         effects: list[Effect] = []
         for link in list(self._links.values()):
             if link.centre not in self._addresses:
-                effects += self._close(link, now_ms, "not-a-member", "you are no member any more")
+                effects += self._close(link, now_ms, SHUT_OUT, "you are no member any more")
         return effects + self._ask(now_ms)
 
     def set_address(self, centre: CentreName, address: str) -> None:
@@ -142,7 +144,7 @@ class Gossip:
         session = Session(self._me, event.centre, self._federation, self._instance)
         link = PeerLink(event, session, now_ms)
         if event.centre not in self._addresses:
-            return self._turn_away(link, "not-a-member", f"{event.centre} is no member")
+            return self._turn_away(link, SHUT_OUT, "you are no member any more")
         if self._targets.penalised(event.centre, now_ms):
             return self._turn_away(link, "link-penalty", "you broke the protocol a short time ago")
         if not event.outbound and not self._targets.accepts(len(self._links)):
@@ -281,6 +283,7 @@ class Gossip:
         self._fetcher.link_ready(link.id, link.centre, now_ms)
         self._targets.proved(link.centre)
         self._answered.add(link.centre)
+        self._shut_out.discard(link.centre)
         self._errors.pop(link.centre, None)
         return self._announce(link) + self._tell_linked()
 
@@ -290,6 +293,9 @@ class Gossip:
         if code in CALM:
             return effects
         self._errors[link.centre] = f"it says: {text} [{code}]"
+        if code == SHUT_OUT:
+            self._shut_out.add(link.centre)
+            self._targets.rest(link.centre, now_ms)
         text = f"{link.centre} closed the connection: {text} [{code}]"
         return [*effects, warning("peer-left", text, link.centre, code)]
 
@@ -417,6 +423,10 @@ class Gossip:
     def answered(self) -> frozenset[CentreName]:
         """The centres that told their frontier since we started, still linked or not."""
         return frozenset(self._answered)
+
+    def shut_out(self) -> tuple[CentreName, ...]:
+        """The centres that last told us that we are no member any more, sorted."""
+        return tuple(sorted(self._shut_out & self._addresses.keys()))
 
     def best_head(self, feed: FeedKey) -> Head | None:
         """The newest block of one of *our own* feeds that any peer said to hold."""

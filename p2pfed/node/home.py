@@ -66,6 +66,7 @@ from p2pfed.node.events import (
 from p2pfed.node.host import RETRY_MS, Host
 from p2pfed.node.ledger import Ledger, unsendable
 from p2pfed.node.siblings import Siblings
+from p2pfed.node.standing import require_member
 from p2pfed.node.trust import Trust
 from p2pfed.node.turn import Turn
 
@@ -104,6 +105,7 @@ class Home:
             refusal = unsendable(event.job)
             if refusal is not None:
                 raise refusal
+            require_member(self._ledger, turn.now_ms)
             self._check(event.job)
         except P2pfedError as error:
             turn.do(Reply(request=event.request, error=error))

@@ -76,6 +76,7 @@ from p2pfed.node.offers import OfferEvent, Offers
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.snapshots import SNAPSHOT_EVERY, encode_snapshot
+from p2pfed.node.standing import OwnStanding
 from p2pfed.node.trust import Trust
 from p2pfed.node.trusted_keys import TrustedKeys
 from p2pfed.node.turn import Turn
@@ -122,6 +123,7 @@ class Node:
             me.name, federation.id, self.company.addresses, rng, federation.rules
         )
         self.council = Council(self.ledger)
+        self.standing = OwnStanding(self.ledger)
         self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
         self.trusted = TrustedKeys(self.ledger, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
@@ -345,6 +347,9 @@ class Node:
             self._keep_snapshot(turn)
             self._live_by(self.ledger.rules)
             self._keep_company(turn)
+            self.standing.follow(turn)
+            if self.recovery.ready:
+                self.standing.bring_home(turn)
         if self.recovery.ready:
             self.ledger.touched.extend(self.deadlines.due(turn.now_ms))
             self.council.review(turn)

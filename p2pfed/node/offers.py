@@ -17,6 +17,7 @@ from p2pfed.node.control import Control
 from p2pfed.node.effects import Reply
 from p2pfed.node.events import CloseOffer, FollowAgain, OpenOffer, ResizeOffer
 from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.standing import require_member
 from p2pfed.node.turn import Turn
 
 ROW: Final = "node/offers-closed-by-hand"
@@ -61,6 +62,7 @@ class Offers:
                 return event.name
 
     def _open(self, event: OpenOffer, turn: Turn) -> str:
+        require_member(self._ledger, turn.now_ms)
         self._require_guests_wanted()
         if self._ledger.rules.resource_class(event.offer.resource_class) is None:
             names = ", ".join(c.name for c in self._ledger.rules.resource_classes)

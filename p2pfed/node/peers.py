@@ -15,6 +15,8 @@ from p2pfed.protocol.targets import Targets
 
 CALM: Final = frozenset({"link-duplicate", "link-rotated", "link-busy", "shutdown"})
 """Codes of Bye that blame nobody."""
+SHUT_OUT: Final = "not-a-member"
+"""Code of Bye for a centre that is no member any more."""
 
 
 class Holdings(Protocol):

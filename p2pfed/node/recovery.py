@@ -8,8 +8,9 @@ feed comes back like any other block. Killing native jobs and withdrawing never 
 - `SURE`: the store is as new as the high-water file. We still wait until each member has answered
   or `ASK_MS` has passed: peers that know more show that store and file were rolled back together.
 - `BEHIND`: the file is ahead. We take our blocks back up to it; only then do we write.
-- `UNSURE`: the file is missing. Every member must answer; we take back all that anyone has. Peers
-  prove blocks, not effects, so we then stay careful for a whole lease.
+- `UNSURE`: the file is missing. Every member must answer, those too whose admission we read on the
+  way; we take back all that anyone has. Peers prove blocks, not effects, so we then stay careful
+  for a whole lease. Only if nobody holds any block of ours did we never write one.
 - `BROKEN`: file and store contradict each other, or we forked. Only a new epoch helps.
 
 Whatever it waits for, a new epoch ends the waiting: one that the members grant as soon as it takes
@@ -27,7 +28,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from p2pfed.core.ids import Head
+from p2pfed.core.ids import CentreName, Head
 from p2pfed.errors import P2pfedError, StateError
 from p2pfed.node.company import Company
 from p2pfed.node.effects import ERROR, INFO, WARNING, Reply
@@ -135,13 +136,21 @@ class Recovery:
             self.ready = True
             self._gossip.seek_everybody(False)
             if self._memory is Memory.UNSURE:
-                rules = self._ledger.rules
-                careful_ms = rules.lease_max_ms + rules.clock_error_ms
-                self._trust.careful_until_ms = turn.now_ms + careful_ms
-                self._ledger.keep(CAREFUL_ROW, str(self._trust.careful_until_ms).encode())
+                if not self._never_wrote():
+                    self._be_careful(turn)
                 self._ledger.keep(_UNSURE, b"")
             if self._memory is not Memory.SURE:
                 turn.note(INFO, "recovered", f"own feed complete up to block {seq_num}")
+
+    def _never_wrote(self) -> bool:
+        """Whether neither we nor any member holds a block of ours: then nothing came of any."""
+        me = self._ledger.me
+        return me.epoch == 0 and self._own_seq_num() < 0
+
+    def _be_careful(self, turn: Turn) -> None:
+        rules = self._ledger.rules
+        self._trust.careful_until_ms = turn.now_ms + rules.lease_max_ms + rules.clock_error_ms
+        self._ledger.keep(CAREFUL_ROW, str(self._trust.careful_until_ms).encode())
 
     def _follow_grant(self, turn: Turn) -> None:
         """Goes over to the epoch that the members gave us, once it takes effect."""
@@ -184,8 +193,13 @@ class Recovery:
         self._start_epoch(epoch, turn, alone=event.reason)
         turn.do(Reply(request=event.request, result=str(epoch)))
 
+    def _away(self) -> list[CentreName]:
+        """The members that have not told what they hold since we started."""
+        others = self._company.members() - {self._ledger.me.name}
+        return sorted((others | self._company.addresses.keys()) - self._gossip.answered())
+
     def _all_answered(self) -> bool:
-        return self._company.addresses.keys() <= self._gossip.answered()
+        return not self._away()
 
     def _may_write(self, seq_num: int, now_ms: int) -> bool:
         if seq_num < 0 and not self._admitted():
@@ -197,7 +211,8 @@ class Recovery:
             return heard or now_ms >= self._ask_until_ms
         if self._memory is Memory.BEHIND:
             return self._target is not None and seq_num >= self._target.seq_num
-        return heard
+        # What is on its way may tell of members that were not asked yet.
+        return heard and not self._gossip.lacking_blocks()
 
     def _admitted(self) -> bool:
         """Whether our newest round has us as a member who writes this feed."""
@@ -242,10 +257,12 @@ class Recovery:
                 "taking our blocks back from peers"
             )
         if self._memory is Memory.UNSURE:
-            away = sorted(self._company.addresses.keys() - self._gossip.answered())
+            away = self._away()
             return (
                 f"nothing proves that {at} is our newest: every member must answer first, and "
-                f"{', '.join(away) or 'one'} has not; else a new epoch is needed"
+                f"{', '.join(away)} has not; else a new epoch is needed"
+                if away
+                else f"nothing proves that {at} is our newest: taking our blocks back from peers"
             )
         return f"our feed contradicts itself or what has left us: {self._way_out()}"
 

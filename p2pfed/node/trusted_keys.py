@@ -2,7 +2,8 @@
 
 A key counts at once when the block that states it is here, not only from the round that a decision
 takes effect in: a newcomer has to fetch the ledger first, and whoever changed its key is to be
-recognised by the new one. Open connections stay.
+recognised by the new one. Open connections stay. Former members are recognised, too, so that one
+that was away when it was removed is told so instead of knocking at a closed door for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class TrustedKeys:
         if not self._ledger.keys_changed and self._seen is self._company.addresses:
             return
         self._ledger.keys_changed, self._seen = False, self._company.addresses
-        keys = tuple((name, self._key(name)) for name in sorted(self._company.addresses))
+        names = sorted(self._company.addresses.keys() | self._company.former)
+        keys = tuple((name, self._key(name)) for name in names)
         if keys != self._told:
             self._told = keys
             turn.do(TrustKeys(keys=keys))

@@ -68,6 +68,8 @@ BACKOFF_MS_MIN: Final = 1000
 BACKOFF_MS_MAX: Final = 60_000
 YIELD_MS: Final = 1000
 """Of a pair, the greater name leaves the lesser this head start in dialling."""
+REST_MS: Final = 600_000
+"""A peer that takes us for no member any more is dialled again after half to all of this."""
 PENALTY_MS_MIN: Final = 60_000
 PENALTY_MS_MAX: Final = 600_000
 """A peer that broke the protocol is neither dialled nor answered for this long, doubling."""

@@ -7,7 +7,8 @@ now and then replaces one of them, so that what a cut kept from a part of the gr
 Of a pair the lesser name dials at once and the greater a moment later, so that both rarely dial at
 the same time; if they do, or a peer was restarted, `keep_new_link` says which link stays, and both
 ends come to the same answer. Failed attempts back off exponentially with jitter. A peer that broke
-the protocol is left alone for a penalty that doubles. Chance comes in as an argument.
+the protocol is left alone for a penalty that doubles; one that takes us for no member rests for
+long, since it dials us itself if the members let us in again. Chance comes in as an argument.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from p2pfed.protocol.limits import (
     BACKOFF_MS_MIN,
     PENALTY_MS_MAX,
     PENALTY_MS_MIN,
+    REST_MS,
     ROTATE_MS,
     SPARSE_LINKS,
     SPARSE_LINKS_MAX,
@@ -46,7 +48,9 @@ class Chance(Protocol):
 class _Target:
     """What is known of reaching one centre."""
 
-    __slots__ = ("dialling", "failures", "linked", "next_ms", "penalties", "penalty_until_ms")
+    __slots__ = (
+        "dialling", "failures", "linked", "next_ms", "penalties", "penalty_until_ms", "wait_ms_max"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.dialling = False
@@ -55,6 +59,7 @@ class _Target:
         self.penalties = 0
         self.next_ms: int | None = None
         self.penalty_until_ms: int | None = None
+        self.wait_ms_max = _WAIT_MS_MAX
 
 
 class Targets:
@@ -120,6 +125,13 @@ class Targets:
             target.dialling = False
             self._back_off(centre, target, now_ms)
 
+    def rest(self, centre: CentreName, now_ms: int) -> None:
+        """The centre told us not to come back: it is dialled again after a long while only."""
+        target = self._targets.get(centre)
+        if target is not None:
+            target.wait_ms_max = REST_MS
+            target.next_ms = now_ms + self._jitter(REST_MS)
+
     def penalise(self, centre: CentreName, now_ms: int) -> None:
         """The centre broke the protocol: leave it alone for a while."""
         target = self._targets.get(centre)
@@ -142,7 +154,7 @@ class Targets:
         for centre, target in sorted(self._targets.items()):
             if target.linked or target.dialling:
                 continue
-            if target.next_ms is None or target.next_ms > now_ms + _WAIT_MS_MAX:
+            if target.next_ms is None or target.next_ms > now_ms + target.wait_ms_max:
                 # New, or our clock was set back since the time was chosen.
                 target.next_ms = now_ms + (YIELD_MS if self._me > centre else 0)
             if now_ms >= self._ready_ms(target):
@@ -210,6 +222,7 @@ class Targets:
     def _back_off(self, centre: CentreName, target: _Target, now_ms: int) -> None:
         wait_ms = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(target.failures, 16))
         target.failures += 1
+        target.wait_ms_max = _WAIT_MS_MAX
         target.next_ms = now_ms + self._jitter(wait_ms) + (YIELD_MS if self._me > centre else 0)
 
     def _jitter(self, wait_ms: int) -> int:

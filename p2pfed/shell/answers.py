@@ -36,6 +36,9 @@ AttemptState = Literal[
     "claimed", "accepted", "leased", "started", "ended", "closed", "released", "lost"
 ]
 
+StandingName = Literal["newcomer", "member", "suspended", "left", "removed"]
+"""`newcomer`: no decision made it a member yet; `suspended`: its fork is proven."""
+
 ControlMode = Literal["open", "paused", "draining", "withdrawn"]
 
 ResultState = Literal["none", "waiting", "ready", "failed"]
@@ -69,7 +72,8 @@ class StatusView(TypedDict):
     none is measured. `jobs` counts own live jobs by state, `hosted` guests' claims by state.
     `control` is the mode that this centre's people ordered; `paused`: for this or another reason it
     takes no new guests. `cosigned_ms` is the cut of the newest checkpoint that a majority of the
-    members signed, None while there is none. `warnings` are sentences for a person.
+    members signed, None while there is none. `members` counts the centres that are members now;
+    `standing` tells whether this one is among them. `warnings` are sentences for a person.
     """
 
     centre: str
@@ -90,6 +94,7 @@ class StatusView(TypedDict):
     clock_trusted: bool
     clock_offset_ms: int | None
     recovering: bool
+    standing: StandingName
     control: ControlMode
     paused: bool
     blocks: int
@@ -192,7 +197,8 @@ class PeerView(TypedDict):
     """One other centre as this daemon is connected to it.
 
     `heard_ms` is the time of its newest block held, `lacks_blocks` how many blocks it has
-    that we lack. `error` is the last reason why a connection ended or did not come about.
+    that we lack. `error` is the last reason why a connection ended or did not come about;
+    `next_dial_ms` is when we try again, None if nothing is due.
     """
 
     centre: str
@@ -205,6 +211,7 @@ class PeerView(TypedDict):
     lacks_blocks: int | None
     offset_ms: int | None
     round_trip_ms: int | None
+    next_dial_ms: int | None
     error: str | None
 
 
@@ -220,7 +227,7 @@ class MemberView(TypedDict):
     address: str
     epoch: int
     credit_line: int
-    state: Literal["member", "suspended", "left", "removed"]
+    state: StandingName
     since_ms: int
     adopt: str | None
     votes: list[str]

@@ -67,7 +67,7 @@ from p2pfed.shell.rekeying import Rekeying
 from p2pfed.shell.reloading import Reloader
 from p2pfed.shell.tls import Tls
 from p2pfed.store.database import Database
-from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
+from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
 from p2pfed.store.keyfile import CentreKey, load_key
 from p2pfed.store.keyfiles import former_keys, settle
 from p2pfed.store.lock import FolderLock
@@ -147,7 +147,7 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     node = _begin(config, key, charter, database)
     keep_all()
     key = _key_in_force(config, node, key, passphrase)
-    memory, target = _judge(config, node, database, highwater)
+    memory, target = _judge(key, node, database, highwater)
     spool = Spool(config.spool)
     return _Parts(
         config=config,
@@ -267,15 +267,14 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
 
 
 def _judge(
-    config: CentreConfig, node: Node, database: Database, highwater: HighWater
+    key: CentreKey, node: Node, database: Database, highwater: HighWater
 ) -> tuple[Memory, Head | None]:
     """What the high-water file and the ledger allow; design section 3's table."""
     head = node.ledger.head
     own = None if head is None else Mark(node.me.feed, head)
     mark = highwater.read()
-    verdict = judge_restart(mark, own, database.block_id)
-    if mark is None and own is None:
-        highwater.begin(config.name)
+    beginning = begun(node.me.name, key.public_key)
+    verdict = judge_restart(mark, own, database.block_id, beginning)
     return _MEMORY[verdict], None if mark is None else mark.head
 
 

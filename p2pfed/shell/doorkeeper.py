@@ -330,11 +330,12 @@ class Doorkeeper:
             round_ms=node.ledger.rules.round_ms,
             view_digest=None if digest is None else digest.hex(),
             frontier=views.heads(node),
-            members=len(node.federation.credit_lines),
+            members=len(node.ledger.view.state.members),
             peers_linked=len(node.gossip.linked()),
             clock_trusted=node.trust.clock(now_ms),
             clock_offset_ms=node.trust.watch.offset_ms(now_ms) if measured else None,
             recovering=not node.recovery.ready,
+            standing=views.standing_name(node, node.me.name),
             control=node.control.mode.value,
             paused=node.host.policy.paused or not node.control.open,
             blocks=sum(h.seq_num + 1 for h in replica.frontier().values()),
@@ -351,6 +352,13 @@ class Doorkeeper:
         found = []
         if not node.recovery.ready:
             found.append(node.recovery.explain())
+        if node.standing.explain():
+            found.append(node.standing.explain())
+        elif shut_out := node.gossip.shut_out():
+            found.append(
+                f"{', '.join(shut_out)} told us that this centre is no member any more: ask an "
+                "administrator there"
+            )
         if self._brain.storage_error is not None:
             found.append(str(self._brain.storage_error))
         if not node.trust.clock(now_ms):

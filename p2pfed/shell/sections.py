@@ -39,6 +39,9 @@ from p2pfed.shell.windows import Windows, parse_windows
 
 T = TypeVar("T")
 
+HIGHWATER_FILE: Final = "highwater"
+"""Where the high-water file stands in a centre's folder, unless `centre.toml` says otherwise."""
+
 COUNT = integer("a number", 1, 1 << 24)
 COUNT_OR_0 = integer("a number", 0, 65535)
 CORES_OR_0 = integer("a number of cores", 0, (1 << 32) - 1)
@@ -359,7 +362,7 @@ class TopConfig:
     highwater: Path = key(
         "High-water file: never inside the state folder, never in a backup",
         PATH,
-        default=Path("highwater"),
+        default=Path(HIGHWATER_FILE),
     )
     spool: Path = key("Folder of payloads, running claims and results", PATH, default=Path("spool"))
     peers: tuple[tuple[CentreName, str], ...] = key(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from p2pfed.core.accounting import balance, days_in_debt
-from p2pfed.core.constitution import Member
 from p2pfed.core.entries import ClaimEntry, JobEntry, OfferEntry
 from p2pfed.core.ids import CentreName, ClaimId, OfferId
 from p2pfed.core.lifecycle import ClaimState, HostPhase, JobState
@@ -21,6 +20,7 @@ from p2pfed.core.records import Dispute, Outcome, Receipt
 from p2pfed.core.rules import PPM
 from p2pfed.core.units import day_of, hlc_ms
 from p2pfed.node.node import Node
+from p2pfed.node.standing import standing_of
 from p2pfed.shell.answers import (
     AmountView,
     AttemptView,
@@ -31,6 +31,7 @@ from p2pfed.shell.answers import (
     OfferView,
     PeerView,
     ResultState,
+    StandingName,
 )
 from p2pfed.shell.answers import JobState as JobWord
 from p2pfed.shell.localrows import LocalJob
@@ -84,7 +85,7 @@ def members(node: Node) -> list[MemberView]:
             address=state.registers.contacts.get(centre, member.address),
             epoch=member.epoch,
             credit_line=member.credit_line,
-            state=_membership(node, centre, member),
+            state=standing_name(node, centre),
             since_ms=member.since_ms,
             adopt=None if member.adopt is None else str(member.adopt),
             votes=[str(vote_id) for vote_id in member.votes],
@@ -93,13 +94,9 @@ def members(node: Node) -> list[MemberView]:
     ]
 
 
-def _membership(
-    node: Node, centre: CentreName, member: Member
-) -> Literal["member", "suspended", "left", "removed"]:
-    state = node.ledger.view.state
-    if centre in state.members:
-        return "suspended" if centre in node.ledger.live.suspended else "member"
-    return "left" if member.feed in state.governance.leaves else "removed"
+def standing_name(node: Node, centre: CentreName) -> StandingName:
+    """What the centre is in the newest round."""
+    return standing_of(node.ledger, centre).value
 
 
 def heard_ms(node: Node, centre: CentreName) -> int | None:
@@ -129,6 +126,7 @@ def peers(node: Node) -> list[PeerView]:
                 lacks_blocks=peer.lacking_blocks if linked else None,
                 offset_ms=peer.offset_ms,
                 round_trip_ms=peer.round_trip_ms,
+                next_dial_ms=peer.next_dial_ms,
                 error=peer.error or None,
             )
         )

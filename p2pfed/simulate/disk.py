@@ -35,6 +35,9 @@ def judge_disk(
         held: the id of the store's block at a place.
     """
     verdict = judge_restart(
-        None if mark is None else Mark(me, mark), None if head is None else Mark(me, head), held
+        None if mark is None else Mark(me, mark),
+        None if head is None else Mark(me, head),
+        held,
+        Mark(me, NO_BLOCK_YET),
     )
     return _MEMORY[verdict], mark

@@ -16,6 +16,7 @@ from p2pfed.errors import P2pfedError
 from p2pfed.node.effects import StoredBlock
 from p2pfed.node.events import Event, TransferId
 from p2pfed.node.node import Node
+from p2pfed.simulate.disk import NO_BLOCK_YET
 
 START_MS = 1_700_000_000_000
 
@@ -58,7 +59,7 @@ class Disk:
 
     blocks: list[StoredBlock] = field(default_factory=list)
     local: dict[str, bytes] = field(default_factory=dict)
-    mark: Head | None = None
+    mark: Head | None = NO_BLOCK_YET
     natives: dict[str, Native] = field(default_factory=dict)
     payloads: set[ClaimId] = field(default_factory=set)
 

@@ -280,7 +280,7 @@ class World(Scene):
 def judge(head: Head | None, mark: Head | None) -> tuple[Memory, Head | None]:
     """What a disk says of itself: the restart table, as `p2pfed.store.highwater` reads it."""
     if mark is None:
-        return (Memory.SURE if head is None or head.seq_num == 0 else Memory.UNSURE), None
+        return Memory.UNSURE, None
     seq_num = -1 if head is None else head.seq_num
     if mark.seq_num > seq_num:
         return Memory.BEHIND, mark

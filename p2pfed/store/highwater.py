@@ -12,7 +12,9 @@ The file is one line of text:
     p2pfed-highwater 1 <centre> <epoch> <seq_num> <block id, hex> <check>
 
 where `check` is the first 16 hex digits of the SHA-256 of the line up to and including the space
-before it. A centre that has written nothing yet has `seq_num` -1 and a block id of zeros.
+before it. A centre that has written nothing yet has `seq_num` -1, and its key's SHA-256 in the
+place of the block id. Only `p2pfed init` writes that, together with the key. So a folder that lost
+ledger and mark is not taken for a new one, nor is one that was made anew around the old key.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, PublicKey
 from p2pfed.errors import StorageError
 from p2pfed.store.files import disk_errors, make_folder, write_durable
 
@@ -43,6 +45,11 @@ class Mark(NamedTuple):
 
     feed: FeedKey
     head: Head
+
+
+def begun(centre: CentreName, key: PublicKey) -> Mark:
+    """The mark of a centre that has written nothing yet with the key that it was made with."""
+    return Mark(FeedKey(centre, 0), Head(NOTHING_YET, BlockId(hashlib.sha256(key).digest())))
 
 
 class HighWater:
@@ -75,13 +82,12 @@ class HighWater:
         feed = FeedKey(CentreName(found[2].decode()), int(found[3]))
         return Mark(feed, Head(int(found[4]), BlockId(bytes.fromhex(found[5].decode()))))
 
-    def begin(self, centre: CentreName) -> None:
-        """Writes the mark of a centre that has no block yet; to be called before its first append.
+    def begin(self, centre: CentreName, key: PublicKey) -> None:
+        """Writes the mark of a centre that was made just now, with this key.
 
-        Without it, a crash between the first block and its mark would look like a lost mark.
         Raises as `write`.
         """
-        self.write(FeedKey(centre, 0), Head(NOTHING_YET, BlockId(bytes(32))))
+        self.write(*begun(centre, key))
 
     def write(self, feed: FeedKey, head: Head) -> None:
         """Replaces the mark, atomically and durably; on an error the old one stays.
@@ -119,6 +125,7 @@ def judge_restart(
     mark: Mark | None,
     own_head: Mark | None,
     held: Callable[[FeedKey, int], BlockId | None],
+    beginning: Mark,
 ) -> Restart:
     """What the high-water mark and the ledger together allow. Pure.
 
@@ -126,16 +133,16 @@ def judge_restart(
         mark: what the high-water file says, None if it is missing.
         own_head: the newest own block in the ledger (of the newest epoch), None if there is none.
         held: the id of the ledger's block at a position (`Database.block_id`).
+        beginning: the mark that this centre began with (`begun`).
 
     Raises:
         StorageError: `highwater-centre`: the file is another centre's.
     """
-    if mark is None:
-        # Neither is a centre that never wrote. A folder that lost both looks the same: what peers
-        # have of this centre's feed shows it, which is why they are asked in every case.
-        return Restart.START if own_head is None else Restart.ASK_ALL
+    unwritten = mark is not None and mark.head.seq_num == NOTHING_YET
+    if mark is None or (unwritten and mark != beginning):
+        return Restart.ASK_ALL
     if own_head is None:
-        return Restart.START if mark.head.seq_num == NOTHING_YET else Restart.RECOVER
+        return Restart.START if unwritten else Restart.RECOVER
     if mark.feed.centre != own_head.feed.centre:
         raise StorageError(
             "highwater-centre",
@@ -146,8 +153,7 @@ def judge_restart(
     newest = (own_head.feed.epoch, own_head.head.seq_num)
     if marked > newest:
         return Restart.RECOVER
-    begun = mark.head.seq_num != NOTHING_YET
-    if begun and held(mark.feed, mark.head.seq_num) != mark.head.block_id:
+    if not unwritten and held(mark.feed, mark.head.seq_num) != mark.head.block_id:
         return Restart.NEW_EPOCH
     first_of_next_epoch = mark.feed.epoch < own_head.feed.epoch and own_head.head.seq_num == 0
     one_behind = marked == (newest[0], newest[1] - 1) or first_of_next_epoch

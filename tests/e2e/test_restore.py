@@ -239,3 +239,47 @@ def test_a_damaged_high_water_file_stops_the_start_and_says_what_to_do(
     path.write_text(right)
     alpha.start()
     check_ledgers(federation)
+
+
+# Everything but key, configuration and charter
+
+
+def emptied(centre: Centre) -> None:
+    """What is left is what a backup of keys and configuration holds; the daemon must not run."""
+    assert not centre.running
+    kept = {"key.pem", "centre.toml", "charter.cbor"}
+    for path in centre.folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in kept:
+            path.unlink()
+
+
+def test_a_centre_that_lost_all_but_its_key_takes_its_feed_back_and_never_forks(
+    federation: Federation, witness: Witness
+) -> None:
+    alpha, beta, gamma = (federation[name] for name in NAMES)
+    check_ran_once(alpha, [witness.submit(alpha)], witness)
+    alpha.kill()
+    mark = marked(alpha)
+    beta.kill()
+    gamma.kill()
+    emptied(alpha)
+    alpha.start()
+    # With nobody there it looks new to itself, and must not believe so however long it waits.
+    alpha.until(lambda c: any("every member" in w for w in c.status()["warnings"]), "a warning")
+    beta.start()
+    alpha.until_linked(1)
+    alpha.until(lambda c: (c.status()["seq_num"] or 0) >= mark, "its own blocks")
+    status = alpha.status()
+    assert status["recovering"]
+    assert any("gamma has not" in text for text in status["warnings"])
+    with pytest.raises(StateError) as refused:
+        witness.submit(alpha)
+    assert refused.value.code == "recovering"
+    gamma.start()
+    alpha.until_writing()
+    assert alpha.status()["epoch"] == 0
+    federation.until_offers(2)
+    check_ran_once(alpha, [witness.submit(alpha)], witness)
+    check_ledgers(federation)

@@ -24,8 +24,9 @@ from p2pfed.errors import InputError
 from p2pfed.shell.config import SOCKET_PATH_BYTES_MAX, CentreConfig, load_config
 from p2pfed.shell.config_template import centre_toml
 from p2pfed.shell.demo.plan import CREDIT_S, MEMORY_MIB_PER_CORE, CentrePlan, Plan
-from p2pfed.shell.sections import ExecutorConfig
+from p2pfed.shell.sections import HIGHWATER_FILE, ExecutorConfig
 from p2pfed.store.files import disk_errors, make_folder, write_durable
+from p2pfed.store.highwater import HighWater
 from p2pfed.store.keyfile import CentreKey, generate_key
 
 FEDERATION: Final = "demo"
@@ -172,6 +173,7 @@ def _make_centre(folder: Path, plan: CentrePlan, address: str) -> tuple[CentreKe
     )
     text = centre_toml(name=plan.name, listen=address, executor=executor)
     write_durable(folder / "centre.toml", text.encode())
+    HighWater(folder / HIGHWATER_FILE).begin(plan.name, key.public_key)
     card = Card(
         name=plan.name,
         public_key=key.public_key,

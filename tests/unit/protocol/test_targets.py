@@ -10,6 +10,7 @@ from p2pfed.protocol.limits import (
     BACKOFF_MS_MIN,
     PENALTY_MS_MAX,
     PENALTY_MS_MIN,
+    REST_MS,
     ROTATE_MS,
     SPARSE_LINKS,
     SPARSE_LINKS_MAX,
@@ -81,6 +82,17 @@ def test_a_breach_costs_a_penalty_that_doubles_up_to_a_bound() -> None:
     assert not found.penalised(BETA, now_ms + PENALTY_MS_MAX)
     assert found.due(now_ms + PENALTY_MS_MAX - 1) == []
     assert found.due(now_ms + PENALTY_MS_MAX) == [BETA]
+
+
+def test_who_takes_us_for_no_member_is_dialled_rarely() -> None:
+    found = targets(ALPHA, BETA)
+    found.up(BETA)
+    found.down(BETA, 0)
+    found.rest(BETA, 0)
+    assert found.due(REST_MS // 2 - 1) == []
+    assert found.due(REST_MS) == [BETA]
+    found.failed(BETA, REST_MS)
+    assert found.due(REST_MS + BACKOFF_MS_MAX) == [BETA]
 
 
 def test_a_clock_set_back_does_not_postpone_dialling() -> None:

@@ -308,6 +308,7 @@ class MemoryDoor:
             clock_trusted=True,
             clock_offset_ms=-2,
             recovering=False,
+            standing="member",
             control="open",
             paused=False,
             blocks=8,
@@ -332,6 +333,7 @@ class MemoryDoor:
                 lacks_blocks=0,
                 offset_ms=-2,
                 round_trip_ms=1,
+                next_dial_ms=None,
                 error=None,
             )
         ]

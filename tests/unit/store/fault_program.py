@@ -14,13 +14,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, PublicKey
 from p2pfed.errors import StorageError
 from p2pfed.store.database import BlockRow, Database
-from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
+from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
 
 FEDERATION = b"f" * 32
 FEED = FeedKey(CentreName("alpha"), 0)
+KEY = PublicKey(bytes(32))
 APPENDS = 6
 FAULTS = ctypes.CDLL(None)
 FAULTS.fault_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
@@ -48,7 +49,6 @@ def work(folder: Path, acknowledged: Path) -> list[str]:
     highwater = HighWater(folder / "highwater")
     try:
         with Database.open(folder / "state" / "ledger.sqlite", federation=FEDERATION) as database:
-            persist(met, lambda: highwater.begin(FEED.centre))
             for new in map(row, range(APPENDS)):
                 note = f"note/{new.seq_num}"
                 persist(met, partial(database.append, [new], [(note, b"x")]))
@@ -80,7 +80,8 @@ def check(folder: Path, acknowledged: Path) -> str:
             return "local rows and blocks of one transaction parted"
         mark = HighWater(folder / "highwater").read()
         own = Mark(FEED, Head(len(rows) - 1, rows[-1].block_id)) if rows else None
-        verdict = judge_restart(mark, own, database.block_id)
+        beginning = begun(FEED.centre, KEY)
+        verdict = judge_restart(mark, own, database.block_id, beginning)
         if verdict is not Restart.START:
             return f"mark {mark}, {len(rows)} blocks: restart would be {verdict}"
         database.append([row(len(rows))])
@@ -91,6 +92,7 @@ def attempt(folder: Path, nth: int, error: int) -> tuple[bool, str]:
     """One fresh folder, one fault; whether the fault was reached, and what it broke."""
     acknowledged = folder.with_suffix(".ack")
     folder.mkdir()
+    HighWater(folder / "highwater").begin(FEED.centre, KEY)
     process = os.fork()
     if process == 0:
         status = 3

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.core.ids import CentreName, FeedKey
+from p2pfed.core.ids import CentreName, FeedKey, PublicKey
 from p2pfed.store.database import Database
-from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
+from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
 
 HERE = Path(__file__).parent
 FEED = FeedKey(CentreName("alpha"), 0)
+KEY = PublicKey(bytes(32))
 
 FAULTS = {
     "the process is killed": 0,
@@ -73,8 +74,6 @@ folder, feed = Path(sys.argv[1]), FeedKey(CentreName("alpha"), 0)
 mark = HighWater(folder / "highwater")
 with Database.open(folder / "state/ledger.sqlite", federation=b"f" * 32) as database:
     number = database.block_count()
-    if number == 0:
-        mark.begin(feed.centre)
     while True:
         block_id = BlockId(number.to_bytes(32, "big"))
         database.append([BlockRow(feed, number, block_id, number, bytes(5000))])
@@ -88,6 +87,7 @@ def test_a_writer_killed_at_random_moments_loses_nothing_that_it_acknowledged(
     tmp_path: Path,
 ) -> None:
     chance = random.Random(20)
+    HighWater(tmp_path / "highwater").begin(FEED.centre, KEY)
     expected = -1
     for _ in range(12):
         writer = subprocess.Popen(
@@ -109,5 +109,6 @@ def test_a_writer_killed_at_random_moments_loses_nothing_that_it_acknowledged(
             mark = HighWater(tmp_path / "highwater").read()
             assert mark is not None
             assert mark.head.seq_num in (head.seq_num, head.seq_num - 1)
-            verdict = judge_restart(mark, Mark(FEED, head), database.block_id)
+            own, beginning = Mark(FEED, head), begun(FEED.centre, KEY)
+            verdict = judge_restart(mark, own, database.block_id, beginning)
             assert verdict is Restart.START

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, PublicKey
 from p2pfed.errors import StorageError
-from p2pfed.store.highwater import HighWater, Mark, Restart, judge_restart
+from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
 
 ALPHA = CentreName("alpha")
 FEED = FeedKey(ALPHA, 0)
@@ -24,12 +24,15 @@ def at(seq_num: int, epoch: int = 0) -> Mark:
     return Mark(feed, Head(seq_num, held(feed, seq_num)))
 
 
-BEGUN = Mark(FEED, Head(-1, BlockId(bytes(32))))
+BEGUN = begun(ALPHA, PublicKey(bytes(32)))
+MADE_ANEW = begun(ALPHA, PublicKey(b"k" * 32))
 OTHER_BLOCK = Mark(FEED, Head(5, BlockId(b"x" * 32)))
 
 CASES: dict[str, tuple[Mark | None, Mark | None, Restart]] = {
-    "a brand new folder": (None, None, Restart.START),
-    "begun, nothing written": (BEGUN, None, Restart.START),
+    "neither ledger nor mark": (None, None, Restart.ASK_ALL),
+    "a folder made anew, with the old key in it": (MADE_ANEW, None, Restart.ASK_ALL),
+    "a mark made anew beside the ledger": (MADE_ANEW, at(0), Restart.ASK_ALL),
+    "as init left it": (BEGUN, None, Restart.START),
     "killed between the first block and its mark": (BEGUN, at(0), Restart.START),
     "the mark equals the head": (at(7), at(7), Restart.START),
     "killed between a block and its mark": (at(6), at(7), Restart.START),
@@ -49,20 +52,20 @@ CASES: dict[str, tuple[Mark | None, Mark | None, Restart]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_verdict_at_restart(case: str) -> None:
     mark, own_head, verdict = CASES[case]
-    assert judge_restart(mark, own_head, held) is verdict
+    assert judge_restart(mark, own_head, held, BEGUN) is verdict
 
 
 def test_another_centres_mark_is_refused() -> None:
     beta = Mark(FeedKey(CentreName("beta"), 0), at(7).head)
     with pytest.raises(StorageError) as caught:
-        judge_restart(beta, at(7), held)
+        judge_restart(beta, at(7), held, BEGUN)
     assert caught.value.code == "highwater-centre"
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     file = HighWater(tmp_path / "alpha" / "highwater")
     assert file.read() is None
-    file.begin(ALPHA)
+    file.begin(ALPHA, PublicKey(bytes(32)))
     assert file.read() == BEGUN
     for mark in (at(0), at(1), at(1 << 48, 65536)):
         file.write(*mark)
