@@ -16,7 +16,7 @@ import multiprocessing
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from p2pfed.core.audit import FileSource, Findings, Severity, audit_ledger
@@ -60,12 +60,15 @@ class Trial:
         assert report.severity not in _GRAVE, report.ledger.findings
 
     def _open(
-        self, entries: Iterable[Entry], federation: FederationId, keys: VerifyKeys
+        self,
+        entries: Iterable[Entry],
+        federation: FederationId,
+        keys: Callable[[], VerifyKeys],
     ) -> Iterator[Opened]:
         for entry in entries:
             found = self._seen.get(entry.data)
             if found is None:
-                found = open_entry(entry, federation, keys)
+                found = open_entry(entry, federation, keys())
                 if len(self._seen) < len(self._base.blocks):
                     self._seen[entry.data] = found
             yield entry, found

@@ -40,14 +40,18 @@ class Writer:
         self.feed = FeedKey(self.name, epoch)
         self.head: Head | None = None
         self.time = hlc(START_MS)
-        self._signer = private_key(name)
+        self._key_of = name
         self._federation = federation
 
     def branch(self) -> Writer:
         """A second writer of the same feed, from here on."""
         other = Writer(self.name, self.feed.epoch, federation=self._federation)
-        other.head, other.time = self.head, self.time
+        other.head, other.time, other._key_of = self.head, self.time, self._key_of
         return other
+
+    def sign_as(self, key_of: str) -> None:
+        """From now on it signs with the key that follows from another name."""
+        self._key_of = key_of
 
     def write(
         self,
@@ -60,8 +64,8 @@ class Writer:
         later = max([self.time, *(block.time for block in acked)]) + 1
         block = seal_block(
             federation=self._federation,
-            signer=self._signer,
-            kid=key_id(public_key(self.name)),
+            signer=private_key(self._key_of),
+            kid=key_id(public_key(self._key_of)),
             centre=self.name,
             epoch=self.feed.epoch,
             seq_num=0 if self.head is None else self.head.seq_num + 1,

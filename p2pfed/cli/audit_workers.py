@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
@@ -40,14 +40,13 @@ def opener_for(jobs: int, stack: ExitStack) -> Opener | None:
     pool = stack.enter_context(ProcessPoolExecutor(count, mp_context=context))
 
     def opened(
-        entries: Iterable[Entry], federation: FederationId, keys: VerifyKeys
+        entries: Iterable[Entry], federation: FederationId, keys: Callable[[], VerifyKeys]
     ) -> Iterator[Opened]:
         under_way: deque[tuple[tuple[Entry, ...], Future[list[_Verdict]]]] = deque()
-        pairs = [*keys]
         left = iter(entries)
         while batch := tuple(islice(left, _BATCH)):
             data = [entry.data for entry in batch]
-            under_way.append((batch, pool.submit(_verify, data, federation, pairs)))
+            under_way.append((batch, pool.submit(_verify, data, federation, [*keys()])))
             if len(under_way) >= count * _AHEAD:
                 yield from _finished(*under_way.popleft())
         while under_way:

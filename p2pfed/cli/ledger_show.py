@@ -15,8 +15,9 @@ from p2pfed.core.audit import Findings, LedgerSource, Severity
 from p2pfed.core.audit.compare import compare_ledgers
 from p2pfed.core.audit.intake import block_name, open_entry
 from p2pfed.core.audit.story import describe
+from p2pfed.core.authority import Authority
 from p2pfed.core.blocks import Block
-from p2pfed.core.charter import Charter, decode_charter
+from p2pfed.core.charter import decode_charter
 from p2pfed.core.ledgerfile import Trailer
 from p2pfed.core.records import Inert, Record
 from p2pfed.core.units import hlc_ms
@@ -67,18 +68,19 @@ def show(
 
 
 def _blocks(source: LedgerSource) -> Iterator[Block]:
-    charter: Charter | None = None
+    authority: Authority | None = None
     for entry in source.entries():
         if isinstance(entry, Trailer):
             return
-        if charter is None:
-            charter = decode_charter(entry.data)
+        if authority is None:
+            authority = Authority(decode_charter(entry.data))
             continue
-        found = open_entry(entry, charter.federation_id, charter.keys())
+        found = open_entry(entry, authority.federation, authority.keys)
         if isinstance(found, InputError):
             click.echo(f"entry {entry.number} is not a valid block: {found}", err=True)
-        else:
-            yield found
+            continue
+        authority.take(found)
+        yield found
 
 
 def _records(block: Block) -> list[tuple[str, str, str]]:

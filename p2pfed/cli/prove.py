@@ -1,22 +1,33 @@
-"""`p2pfed prove` and `p2pfed ledger check-proof`: one job's records, proven by the charter."""
+"""Small files that the charter alone can check: one job's records, one checkpoint on another."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from p2pfed.cli.ledger_verify import unreadable
-from p2pfed.cli.session import Session, daemon_options, json_option, pass_session
+from p2pfed.cli.audit_files import opened_ledger
+from p2pfed.cli.moments import last_moment, show_moment
+from p2pfed.cli.session import (
+    Session,
+    daemon_options,
+    json_option,
+    pass_session,
+    print_json,
+    read_bytes,
+)
 from p2pfed.cli.streams import save
 from p2pfed.cli.tables import show_bytes
-from p2pfed.core.charter import decode_charter
+from p2pfed.core.audit.intake import feed_name
+from p2pfed.core.charter import Charter, decode_charter
+from p2pfed.core.extension import MAGIC as EXTENSION_MAGIC
+from p2pfed.core.extension import Extended, ExtensionProver, check_extension
 from p2pfed.core.ids import JobId, parse_position
-from p2pfed.core.ledgerfile import Entry, read_ledger
+from p2pfed.core.ledgerfile import Entry
 from p2pfed.core.proof import Proven, Prover, check_proof
+from p2pfed.errors import InputError
 
 
 @click.command()
@@ -40,8 +51,9 @@ def prove(
 ) -> None:
     """Write a small file that proves what the ledger says of JOB.
 
-    It holds the blocks about the job and a checkpoint that a majority of the founders signed.
-    Whoever has the charter checks it with 'p2pfed ledger check-proof': no ledger, no network.
+    It holds the blocks about the job, a checkpoint that a majority of the members signed, and the
+    blocks in which members were admitted and keys changed since the charter. Whoever has the
+    charter checks it with 'p2pfed ledger check-proof': no ledger, no network.
     """
     job_id = JobId(parse_position(job))
     if ledger is not None:
@@ -59,24 +71,71 @@ def prove(
 
 def _prove(ledger: Path, job_id: JobId) -> bytes:
     prover: Prover | None = None
-    charter = None
-    try:
-        with ledger.open("rb") as source:
-            for entry in read_ledger(source):
-                if not isinstance(entry, Entry):
-                    break
-                if prover is None:
-                    charter = decode_charter(entry.data, where=str(ledger))
-                    prover = Prover(charter, job_id)
-                else:
-                    prover.read(entry.data)
-    except OSError as error:
-        raise unreadable(ledger, error) from error
-    assert prover is not None
-    assert charter is not None
+    for charter, data in _blocks(ledger):
+        prover = prover or Prover(charter, job_id)
+        prover.read(data)
+    if prover is None:
+        raise InputError("proof-job", f"the ledger does not hold job {job_id}", where=str(ledger))
     proof = prover.proof()
     check_proof(proof, charter)
     return proof
+
+
+def _blocks(ledger: Path) -> Iterator[tuple[Charter, bytes]]:
+    """Each block of a ledger file, with its charter."""
+    charter: Charter | None = None
+    with opened_ledger(ledger) as source:
+        for entry in source.entries():
+            if not isinstance(entry, Entry):
+                return
+            if charter is None:
+                charter = decode_charter(entry.data, where=str(ledger))
+            else:
+                yield charter, entry.data
+
+
+@click.command("prove-extension")
+@click.argument("ledger", type=click.Path(path_type=Path))
+@click.option(
+    "--older",
+    metavar="TIME",
+    callback=last_moment,
+    help="Begin at the newest checkpoint up to then (default: the first of all).",
+)
+@click.option(
+    "--later",
+    metavar="TIME",
+    callback=last_moment,
+    help="End at the newest checkpoint up to then (default: the newest of all).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("extension.proof"),
+    show_default=True,
+    help="The proof file, or -.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+def prove_extension(
+    ledger: Path, older: int | None, later: int | None, output: Path, *, force: bool
+) -> None:
+    """Prove that a later checkpoint of the exported LEDGER extends an older one.
+
+    Both are signed by a majority of the members. Whoever has the charter checks the file with
+    'p2pfed ledger check-proof': every feed of the older is the beginning of that of the later.
+    """
+    prover: ExtensionProver | None = None
+    for charter, data in _blocks(ledger):
+        prover = prover or ExtensionProver(charter)
+        prover.read(data)
+    if prover is None:
+        raise InputError("proof-no-checkpoint", "the ledger holds no block", where=str(ledger))
+    proof = prover.proof(older, later)
+    check_extension(proof, charter)
+    save([proof], output, what="proof", force=force)
+    if str(output) != "-":
+        click.echo(f"wrote {show_bytes(len(proof))} to {output}")
 
 
 @click.command("check-proof")
@@ -90,31 +149,59 @@ def _prove(ledger: Path, job_id: JobId) -> bytes:
 )
 @json_option
 def check_proof_file(file: Path, charter_path: Path, *, as_json: bool) -> None:
-    """Check the proof FILE with the charter alone, and print the records that it proves."""
-    try:
-        charter = decode_charter(charter_path.read_bytes(), where=str(charter_path))
-        proven = check_proof(file.read_bytes(), charter)
-    except OSError as error:
-        raise unreadable(Path(str(error.filename)), error) from error
+    """Check the proof FILE with the charter alone, and print what it proves.
+
+    FILE is one that 'p2pfed prove' or 'p2pfed ledger prove-extension' wrote.
+    """
+    charter = decode_charter(read_bytes(charter_path, "the charter"), where=str(charter_path))
+    data = read_bytes(file, "the proof")
+    if data.startswith(EXTENSION_MAGIC):
+        _print_extended(check_extension(data, charter), as_json=as_json)
+    else:
+        _print_proven(check_proof(data, charter), as_json=as_json)
+
+
+def _print_proven(proven: Proven, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_to_json(proven), indent=2))
+        print_json(
+            {
+                "proof": "job",
+                "job_id": str(proven.job_id),
+                "cut_ms": proven.cut_ms,
+                "signers": list(proven.signers),
+                "records": [
+                    {"position": str(position), "time": time, "record": str(record)}
+                    for position, time, record in proven.records
+                ],
+            }
+        )
         return
-    moment = datetime.fromtimestamp(proven.cut_ms / 1000, UTC)
     click.echo(
         f"job {proven.job_id}: {len(proven.records)} records, in the ledger at "
-        f"{moment:%Y-%m-%d %H:%M:%S} UTC as signed by {', '.join(proven.signers)}"
+        f"{show_moment(proven.cut_ms)} as signed by {', '.join(proven.signers)}"
     )
     for position, _, record in proven.records:
         click.echo(f"  {position}  {record}")
 
 
-def _to_json(proven: Proven) -> dict[str, object]:
-    return {
-        "job_id": str(proven.job_id),
-        "cut_ms": proven.cut_ms,
-        "signers": list(proven.signers),
-        "records": [
-            {"position": str(position), "time": time, "record": str(record)}
-            for position, time, record in proven.records
-        ],
-    }
+def _print_extended(extended: Extended, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "proof": "extension",
+                "cuts_ms": list(extended.cuts_ms),
+                "signers": [list(signers) for signers in extended.signers],
+                "feeds": [
+                    {"centre": feed.centre, "epoch": feed.epoch, "older": older, "later": later}
+                    for feed, (older, later) in extended.sizes.items()
+                ],
+            }
+        )
+        return
+    older, later = (
+        f"{show_moment(cut_ms)} as signed by {', '.join(signers)}"
+        for cut_ms, signers in zip(extended.cuts_ms, extended.signers, strict=True)
+    )
+    click.echo(f"the ledger at {later} extends that at {older}")
+    for feed, sizes in extended.sizes.items():
+        click.echo(f"  {feed_name(feed)}: {sizes[0]} blocks, then {sizes[1]}")

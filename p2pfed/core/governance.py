@@ -223,11 +223,11 @@ class Governance:
         insort(self._watched.setdefault(FeedKey(position.centre, position.epoch), []), position)
         self._seen[position] = {}
 
-    def witness(self, block: Block) -> None:
-        """Takes note of the adoptions and withdrawals that a block acks."""
+    def witness(self, block: Block) -> bool:
+        """Takes note of the adoptions and withdrawals that a block acks; True if any was news."""
         if not self._watched:
-            return
-        centre, time = block.feed.centre, block.time
+            return False
+        centre, time, news = block.feed.centre, block.time, False
         for feed, head in block.header.acks:
             watched = self._watched.get(feed)
             if watched is None:
@@ -236,6 +236,8 @@ class Governance:
             # First acks never descend along a feed: what lies before one that stays, stays.
             while index and self._sees(watched[index - 1], centre, time):
                 index -= 1
+                news = True
+        return news
 
     def _sees(self, position: Position, centre: CentreName, time: HlcTime) -> bool:
         seen = self._seen[position]

@@ -1,26 +1,28 @@
 """A proof that records about a job stand in the ledger, which the charter alone can check.
 
 A proof file holds the blocks that name the job, for each the Merkle path from its id to the root of
-its feed, and the blocks in which a majority of the founders signed that root in a checkpoint. It is
-made from an exported ledger, and checked with the founders' keys: the charter names them. Centres
-that joined later are not counted, because nothing in a small file could show that they did.
+its feed, the blocks in which a majority of the members signed that root in a checkpoint, and those
+in which members were admitted and keys changed (`p2pfed.core.authority`). It is made from an
+exported ledger, and checked with the charter alone.
 
     magic   `p2pfed-proof 1` and a line feed
     body    deterministic CBOR: {0: federation id, 1: job id, 2: [blocks with the checkpoint],
-            3: [[block, [hashes]]]}
+            3: [[block, [hashes]]], 4: [blocks about members and keys]}
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from p2pfed.core.blocks import Block, decode_block, decode_stored
+from p2pfed.core.authority import Authority, authority_from
+from p2pfed.core.blocks import Block, decode_stored
 from p2pfed.core.charter import Charter
-from p2pfed.core.checkpoint import Checkpoints, TreeHead, decode_trees
+from p2pfed.core.checkpoint import TreeHead, decode_trees
 from p2pfed.core.codec import decode, encode
+from p2pfed.core.cosigned import CutFinder, check_signed
 from p2pfed.core.ids import CentreName, FeedKey, JobId, Position
 from p2pfed.core.merkle import PROOF_HASHES_MAX, check_inclusion, inclusion_proof
-from p2pfed.core.records import Checkpoint, Claim, Inert, Record, StateDigests
+from p2pfed.core.records import Claim, Inert, Record
 from p2pfed.core.units import HlcTime
 from p2pfed.errors import InputError
 
@@ -33,7 +35,7 @@ class Proven(NamedTuple):
 
     Attributes:
         cut_ms: of the checkpoint.
-        signers: the founders that signed it, ascending.
+        signers: the members that signed it, ascending.
         records: each record about the job, where it stands and the time of its block.
     """
 
@@ -52,8 +54,7 @@ class Prover:
         self._ids: dict[FeedKey, list[bytes]] = {}
         self._named: set[Position] = {job_id}
         self._evidence: list[Block] = []
-        self._checkpoints = Checkpoints()
-        self._signed: dict[Position, Block] = {}
+        self._finder = CutFinder(charter)
 
     def read(self, data: bytes) -> None:
         """Takes the next block of the ledger; of a forked feed, the branch that comes first."""
@@ -64,10 +65,7 @@ class Prover:
         ids.append(block.block_id)
         if _about(block, self._named):
             self._evidence.append(block)
-        for index, record in enumerate(block.records):
-            if isinstance(record, Checkpoint | StateDigests):
-                self._checkpoints.fold(block.position(index), record)
-                self._signed[block.position(index)] = block
+        self._finder.read(block)
 
     def proof(self) -> bytes:
         """The proof file.
@@ -82,28 +80,21 @@ class Prover:
                 f"the ledger does not hold job {self._job_id}",
                 remedy="see: p2pfed jobs --all",
             )
-        founders = [card.name for card in self._charter.founders]
-        cosigned = self._checkpoints.cosigned(founders)
-        trees: dict[FeedKey, TreeHead] = {}
-        if cosigned is not None:
-            said = cosigned.said.position
-            record = self._signed[said].records[said.record_index]
-            assert isinstance(record, Checkpoint)
-            trees = {tree.feed: tree for tree in decode_trees(record.trees)}
+        cut = self._finder.newest()
+        trees = {} if cut is None else cut.trees
         covered = [b for b in self._evidence if b.feed in trees and b.seq_num < trees[b.feed].size]
-        if cosigned is None or not covered:
+        if cut is None or not covered:
             raise InputError(
                 "proof-no-checkpoint",
-                "no checkpoint that a majority of the founders signed is later than the job",
+                "no checkpoint that a majority of the members signed is later than the job",
                 remedy="checkpoints are written every hour: export the ledger again later",
             )
-        blocks = {position.centre: self._signed[position].data for position in cosigned.by}
-        proven = [[b.data, _path(self._ids[b.feed], b, trees[b.feed])] for b in covered]
         body = {
             0: self._charter.federation_id,
             1: [*self._job_id],
-            2: [blocks[centre] for centre in sorted(blocks)],
-            3: proven,
+            2: cut.signed,
+            3: [[b.data, _path(self._ids[b.feed], b, trees[b.feed])] for b in covered],
+            4: self._finder.telling(cut.newest),
         }
         return MAGIC + encode(body)  # type: ignore[arg-type]
 
@@ -135,27 +126,36 @@ def check_proof(data: bytes, charter: Charter) -> Proven:
     """What a proof file shows to somebody who trusts the charter, and nothing else.
 
     Raises:
-        InputError: `proof-form`, `proof-federation`, `proof-cosigned`, `proof-inclusion`, or as
-            `decode_block`.
+        InputError: `proof-form`, `proof-federation`, `proof-authority`, `proof-cosigned`,
+            `proof-inclusion`, or as `decode_block` and `Keyring.check`.
     """
     if not data.startswith(MAGIC):
         raise InputError("proof-form", "the file does not begin like a p2pfed proof")
     body: Any = decode(data[len(MAGIC) :], limit=PROOF_BYTES_MAX, where="proof")
     match body:
-        case {0: bytes(federation), 1: list(job), 2: list(signed), 3: list(proven)} if (
-            len(body) == 4 and _is_position(job) and all(type(b) is bytes for b in signed)
+        case {
+            0: bytes(federation),
+            1: list(job),
+            2: list(signed),
+            3: list(proven),
+            4: list(telling),
+        } if (
+            len(body) == 5
+            and _is_position(job)
+            and all(type(b) is bytes for b in (*signed, *telling))
         ):
             job_id = JobId(Position(*job))
         case _:
             raise InputError("proof-form", "the proof has another form")
     if federation != charter.federation_id:
         raise InputError("proof-federation", "the proof is of another federation than the charter")
-    checkpoint, signers = _check_signed(signed, charter)
+    authority = authority_from(charter, telling)
+    checkpoint, signers = check_signed(signed, authority)
     trees = {tree.feed: tree for tree in decode_trees(checkpoint.trees)}
     named: set[Position] = {job_id}
     found: list[tuple[Position, HlcTime, Record]] = []
     for item in proven:
-        block = _check_block(item, trees, charter)
+        block = _check_block(item, trees, authority)
         if not _about(block, named):
             raise InputError("proof-form", "a block in the proof is not about the job")
         found += [
@@ -166,29 +166,12 @@ def check_proof(data: bytes, charter: Charter) -> Proven:
     return Proven(job_id, checkpoint.cut_ms, signers, tuple(found))
 
 
-def _check_signed(
-    signed: list[bytes], charter: Charter
-) -> tuple[Checkpoint, tuple[CentreName, ...]]:
-    """The checkpoint that a majority of the founders signed in these blocks."""
-    agreed: dict[tuple[int, bytes, bytes], tuple[Checkpoint, set[CentreName]]] = {}
-    for data in signed:
-        block = decode_block(data, charter.federation_id, charter.keys())
-        for record in block.records:
-            if isinstance(record, Checkpoint):
-                key = record.cut_ms, record.trees, record.state_hash
-                agreed.setdefault(key, (record, set()))[1].add(block.feed.centre)
-    for record, signers in agreed.values():
-        if 2 * len(signers) > len(charter.founders):
-            return record, tuple(sorted(signers))
-    raise InputError("proof-cosigned", "no majority of the founders signed one checkpoint")
-
-
-def _check_block(item: Any, trees: dict[FeedKey, TreeHead], charter: Charter) -> Block:
+def _check_block(item: Any, trees: dict[FeedKey, TreeHead], authority: Authority) -> Block:
     match item:
         case [bytes(data), list(path)] if len(path) <= PROOF_HASHES_MAX and all(
             type(step) is bytes for step in path
         ):
-            block = decode_block(data, charter.federation_id, charter.keys())
+            block = authority.open(data)
         case _:
             raise InputError("proof-form", "a block of the proof has another form")
     tree = trees.get(block.feed)

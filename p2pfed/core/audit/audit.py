@@ -45,8 +45,8 @@ from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
 from p2pfed.errors import InputError
 
 Opened = tuple[Entry, Block | InputError]
-Opener = Callable[[Iterable[Entry], FederationId, VerifyKeys], Iterator[Opened]]
-"""Verifies entries, in their order; in other processes, perhaps."""
+Opener = Callable[[Iterable[Entry], FederationId, Callable[[], VerifyKeys]], Iterator[Opened]]
+"""Verifies entries, in their order, with the keys that are known by then; elsewhere, perhaps."""
 
 
 def audit_ledger(
@@ -170,7 +170,7 @@ class _Audit:
     def read(self, index: Index, opener: Opener | None) -> None:
         """Takes every block, in the order of their times."""
         entries = self._entries(index)
-        opened = (opener or open_here)(entries, self.intake.federation, self.intake.keys)
+        opened = (opener or open_here)(entries, self.intake.federation, lambda: self.intake.keys)
         for entry, found in opened:
             for block, _, offset in self.intake.take(entry, found):
                 self._take(block, offset)
@@ -275,8 +275,8 @@ class _Audit:
 
 
 def open_here(
-    entries: Iterable[Entry], federation: FederationId, keys: VerifyKeys
+    entries: Iterable[Entry], federation: FederationId, keys: Callable[[], VerifyKeys]
 ) -> Iterator[Opened]:
     """Verifies entries one by one, in this process."""
     for entry in entries:
-        yield entry, open_entry(entry, federation, keys)
+        yield entry, open_entry(entry, federation, keys())

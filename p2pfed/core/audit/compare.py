@@ -13,14 +13,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from p2pfed.core.audit.findings import FINDINGS_PER_CODE_MAX, Findings
-from p2pfed.core.audit.intake import feed_name
+from p2pfed.core.audit.intake import feed_name, open_entry
 from p2pfed.core.audit.source import LedgerSource
+from p2pfed.core.authority import Authority
 from p2pfed.core.blocks import BlockHeader, decode_header, peek_header
 from p2pfed.core.charter import Charter, decode_charter
 from p2pfed.core.ids import FeedKey
+from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
 from p2pfed.errors import InputError
 
@@ -53,6 +56,7 @@ class _Export:
     def __init__(self, source: LedgerSource) -> None:
         self.source = source
         self.charter: Charter | None = None
+        self._keys: VerifyKeys | None = None
         self.feeds: dict[FeedKey, _Feed] = {}
         for entry in _readable(source):
             if self.charter is None:
@@ -70,9 +74,23 @@ class _Export:
         data = self.source.fetch(self.feeds[feed].offsets[seq_num])
         try:
             message = peek_header(data).cose
-            return decode_header(message, self.charter.federation_id, self.charter.keys())
+            return decode_header(message, self.charter.federation_id, self.keys(self.charter))
         except InputError:
             return None
+
+    def keys(self, charter: Charter) -> VerifyKeys:
+        """Every key of a centre, those that decisions and rotations in this export brought too.
+
+        Costs one pass over the export, the first time.
+        """
+        if self._keys is None:
+            authority = Authority(charter)
+            for entry in islice(_readable(self.source), 1, None):
+                block = open_entry(entry, charter.federation_id, authority.keys)
+                if not isinstance(block, InputError):
+                    authority.take(block)
+            self._keys = authority.keys
+        return self._keys
 
 
 def _readable(source: LedgerSource) -> Iterator[Entry]:

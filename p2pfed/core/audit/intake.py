@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from p2pfed.core.audit.findings import Findings
-from p2pfed.core.audit.newcomers import Newcomers
 from p2pfed.core.blocks import Block, check_fork_proof, decode_block, peek_block_id
 from p2pfed.core.charter import Charter, check_charter
 from p2pfed.core.constitution import founders
@@ -27,6 +26,7 @@ from p2pfed.core.governance import Governance
 from p2pfed.core.ids import BlockId, FederationId, FeedKey, Head
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
+from p2pfed.core.newcomers import Newcomers
 from p2pfed.core.records import ForkProof
 from p2pfed.core.replica import Admission, Fork, Replica
 from p2pfed.core.waiting import BlockRef, block_ref, block_refs

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, Protocol
 
-from p2pfed.core.audit.newcomers import Newcomers
 from p2pfed.core.blocks import Block
 from p2pfed.core.branches import Prove, Verdict
 from p2pfed.core.ids import FederationId, FeedKey, ViewDigest
 from p2pfed.core.keys import VerifyKeys
+from p2pfed.core.newcomers import Newcomers
 from p2pfed.core.records import ForkProof
 from p2pfed.core.replica import Replica, view_digest
 from p2pfed.core.state import State

@@ -10,12 +10,12 @@ from p2pfed.core.blocks import Block
 from p2pfed.core.charter import Card, write_card
 from p2pfed.core.constitution import Member
 from p2pfed.core.governance import Governance
-from p2pfed.core.ids import CentreName, Position
+from p2pfed.core.ids import CentreName, FederationId, Position
 from p2pfed.core.proposals import encode_rules
 from p2pfed.core.records import Adopt, ProposalKind, Propose, Record, Vote
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import hlc, hlc_ms
-from tests.writers import START_MS, Writer, private_key, public_key
+from tests.writers import FEDERATION, START_MS, Writer, private_key, public_key
 
 RULES = Rules(
     round_ms=1_000,
@@ -64,9 +64,11 @@ class Council:
     `blocks` holds everything that was written, in an order in which each follows what it names.
     """
 
-    def __init__(self, *names: str, rules: Rules = RULES) -> None:
+    def __init__(
+        self, *names: str, rules: Rules = RULES, federation: FederationId = FEDERATION
+    ) -> None:
         self.names, self.rules = names, rules
-        self.writers = {name: Writer(name) for name in names}
+        self.writers = {name: Writer(name, federation=federation) for name in names}
         self.blocks: list[Block] = []
         self.now_ms = START_MS
 
