@@ -316,6 +316,17 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayEnded:
+    """The batch system ended, by our order, a job of the guests' account that no claim stands for.
+
+    `native_id` and `name` are the batch system's.
+    """
+
+    native_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetMode:
     """An administrator pauses, drains, withdraws or resumes; taken also before we may write.
 
@@ -411,6 +422,7 @@ Event = (
     | NativeNotFound
     | NativeRefused
     | PolicyChanged
+    | StrayEnded
     | SetMode
     | BlockCentre
     | AnswerRequest

@@ -64,6 +64,7 @@ from p2pfed.node.events import (
     SetMode,
     SiblingDone,
     SiblingSecured,
+    StrayEnded,
     SubmitJob,
     Tick,
 )
@@ -225,6 +226,9 @@ class Node:
                 self._transfer_event(event, turn)
             case PolicyChanged():
                 self._policy_changed(event, turn)
+            case StrayEnded():
+                why = f"no claim stands for {event.name}"
+                self.control.log(turn, "end stray", event.native_id, who="daemon", why=why)
             case SetMode() | BlockCentre() | AnswerRequest() | HoldJob() | SiblingDone():
                 self.desk.take(event, turn)
             case _ if self.recovery.ready:

@@ -55,7 +55,7 @@ from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
-from p2pfed.shell.executors import declared_capacity, local_queue, make_executor
+from p2pfed.shell.executors import declared_capacity, guest_queue, local_queue, make_executor
 from p2pfed.shell.exports import Exports
 from p2pfed.shell.invitation import read_contacts
 from p2pfed.shell.links import Links, stored_reader
@@ -65,6 +65,7 @@ from p2pfed.shell.newsroom import Newsroom
 from p2pfed.shell.notices import Notices
 from p2pfed.shell.rekeying import Rekeying
 from p2pfed.shell.reloading import Reloader
+from p2pfed.shell.strays import Strays
 from p2pfed.shell.tls import Tls
 from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
@@ -346,9 +347,12 @@ async def _main(parts: _Parts) -> None:
         brain,
         parts.database,
         parts.executor,
-        guests=lambda: natives.alive,
+        guests=lambda: strays.guests,
         reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         resumed=lambda: _open_offers(brain, keeper, parts),
+    )
+    strays = Strays(
+        guest_queue(parts.config), brain, parts.spool.claim, natives=lambda: natives.alive
     )
     tls = Tls(parts.key.private, dict(parts.charter.keys()), parts.former)
     rekeying = Rekeying(brain, parts.config, parts.key, tls)
@@ -375,6 +379,7 @@ async def _main(parts: _Parts) -> None:
         await nursery.start(links.run)
         await nursery.start(client.run)
         nursery.start_soon(natives.run)
+        nursery.start_soon(strays.run)
         if exports is not None:
             nursery.start_soon(exports.run)
         nursery.start_soon(acceptor.serve, listeners)

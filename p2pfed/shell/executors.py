@@ -12,6 +12,7 @@ from p2pfed.execute.slurm.executor import SlurmExecutor
 from p2pfed.execute.slurm.localjobs import LocalQueue
 from p2pfed.execute.slurm.runner import Runner
 from p2pfed.execute.slurm.settings import SlurmSettings
+from p2pfed.execute.slurm.strays import GuestQueue
 from p2pfed.shell.config import CentreConfig
 
 
@@ -63,6 +64,21 @@ def local_queue(config: CentreConfig) -> LocalQueue | None:
             if config.export.partitions:
                 raise
     return LocalQueue(Runner(None, settings), Runner(operator, settings))
+
+
+def guest_queue(config: CentreConfig) -> GuestQueue | None:
+    """The queue of an account that only this daemon's guests use; None if there is no such.
+
+    Raises:
+        ExecutorError: `executor-account`.
+    """
+    run_as = config.executor.run_as
+    if config.executor.kind != "slurm" or not run_as or config.slurm.strays == "keep":
+        return None
+    account = find_account(run_as)
+    if account.uid == os.geteuid():
+        return None
+    return GuestQueue(Runner(account, slurm_settings(config)), account.name)
 
 
 def slurm_settings(config: CentreConfig) -> SlurmSettings:

@@ -132,6 +132,12 @@ class SlurmConfig:
         "Slurm's configuration file; empty: Slurm's default", OPTIONAL_PATH, default=None
     )
     timeout: int = key("Longest that one of Slurm's commands may take", DURATION, default=15)
+    strays: str = key(
+        "Jobs of run_as that are none of this daemon's: end them; or keep them, for an account "
+        "that others use, too",
+        one_of("end", "keep"),
+        default="end",
+    )
 
 
 @_section

@@ -107,7 +107,7 @@ def test_a_cancel_from_home_leaves_nothing_behind(federation: Federation, witnes
     view = alpha.until_over([job_id], deadline_s=60)[job_id]
     assert (view["state"], view["outcome"]) == ("cancelled", "cancelled")
     assert running("gamma") == []
-    wait_until(lambda: not is_alive(pid), "the end of what it left in the background", 10)
+    assert not is_alive(pid), Path(f"/proc/{pid}/stat").read_text()
 
 
 def test_a_controller_that_was_away_costs_nothing(federation: Federation, witness: Path) -> None:
