@@ -14,6 +14,7 @@ from p2pfed.cli.tables import (
     print_table,
     short,
     show_balance,
+    show_bytes,
     show_duration,
     show_list,
     show_mib,
@@ -44,6 +45,7 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
     offset = found["clock_offset_ms"]
     head = found["seq_num"]
     counts = [f"{count} {state}" for state, count in found["jobs"].items() if count]
+    kept = found["retention"]
     hosted = [f"{count} {state}" for state, count in found["hosted"].items() if count]
     return [
         ("centre", found["centre"]),
@@ -64,6 +66,13 @@ def _status_fields(found: StatusView) -> list[tuple[str, object]]:
         ("own jobs", show_list(counts, empty="none")),
         ("guests", show_list(hosted, empty="none")),
         ("cosigned", show_time(found["cosigned_ms"])),
+        ("database", show_bytes(kept["database_bytes"])),
+        (
+            "archive",
+            f"{kept['archived_blocks']} blocks in {kept['segments']} segments, "
+            f"{show_bytes(kept['archive_bytes'])}"
+            + ("" if kept["archive"] else "; nothing more is moved there"),
+        ),
     ]
 
 

@@ -7,7 +7,7 @@ the charter can't be opened.
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 from rich.table import Table
 
+from p2pfed.cli.audit_files import ledger_file
 from p2pfed.core.audit import Report, Severity, verify_ledger
 from p2pfed.core.charter import decode_charter
 from p2pfed.core.ids import FederationId
@@ -26,7 +27,6 @@ from p2pfed.core.ledgerfile import Reader
 from p2pfed.errors import InputError
 from p2pfed.shell.collector import rarely_collecting
 
-_BUFFER_BYTES = 1 << 20
 _PROGRESS_BYTES = 8 << 20
 """A smaller file is done before a progress bar is of use."""
 
@@ -88,15 +88,12 @@ def _verify_shown(
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """The file and its size; size 0 for standard input."""
-    if str(path) == "-":
-        yield sys.stdin.buffer, 0
-        return
-    try:
-        source = path.open("rb", buffering=_BUFFER_BYTES)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    with source:
-        yield source, path.stat().st_size
+    with ledger_file(path) as source:
+        size = 0
+        if source.seekable():
+            size = source.seek(0, os.SEEK_END)
+            source.seek(0)
+        yield source, size
 
 
 def _federation_of(path: Path) -> FederationId:

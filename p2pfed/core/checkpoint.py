@@ -23,53 +23,74 @@ from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 from p2pfed.core.codec import decode, encode
-from p2pfed.core.ids import CENTRE_NAME, BlockId, CentreName, FeedKey, Position
+from p2pfed.core.ids import CENTRE_NAME, BlockId, CentreName, FeedKey, Position, PublicKey
+from p2pfed.core.keys import parse_public_key
 from p2pfed.core.limits import CHECKPOINT_TREES_BYTES_MAX, STATE_DIGESTS_BYTES_MAX
 from p2pfed.core.merkle import HASH_BYTES
 from p2pfed.core.records import Checkpoint, StateDigests
+from p2pfed.core.rules import Rules
 from p2pfed.core.statecodec import Section, register_digests, register_name
+from p2pfed.core.units import HlcTime
 from p2pfed.errors import InputError
 
-CHECKPOINT_MS: Final = 3_600_000
-"""A checkpoint is written at the first round's cut of each hour (UTC)."""
 KEPT: Final = 3
 _SHORT_BYTES: Final = 4
 """Of a register's SHA-256 in `StateDigests`: enough to find where two states differ."""
 
 
 class TreeHead(NamedTuple):
-    """A feed up to a cut: its first `size` blocks, the last one's id, the root over all ids."""
+    """A feed up to a cut: its first `size` blocks and what the next one rests on.
+
+    Attributes:
+        block_id: of the last of them.
+        root: the Merkle root over all their ids.
+        time: the last one's hybrid time.
+        key: the public key that signs the next block.
+    """
 
     feed: FeedKey
     size: int
     block_id: BlockId
     root: bytes
+    time: HlcTime
+    key: PublicKey
 
 
 def encode_trees(trees: Iterable[TreeHead]) -> bytes:
     """The field `trees` of a Checkpoint: by feed, ascending."""
-    return encode([[*t.feed, t.size, t.block_id, t.root] for t in sorted(trees)])
+    return encode([[*t.feed, *t[1:]] for t in sorted(trees)])
 
 
 def decode_trees(data: bytes) -> tuple[TreeHead, ...]:
     """What `encode_trees` wrote.
 
     Raises:
-        InputError: `checkpoint-trees`.
+        InputError: `checkpoint-trees`, or as `parse_public_key`.
     """
     found: list[TreeHead] = []
     item: Any = decode(data, limit=CHECKPOINT_TREES_BYTES_MAX, where="checkpoint")
     for line in item if isinstance(item, list) else [None]:
         match line:
-            case [str(centre), int(epoch), int(size), bytes(block_id), bytes(root)] if (
+            case [
+                str(centre),
+                int(epoch),
+                int(size),
+                bytes(block_id),
+                bytes(root),
+                int(time),
+                bytes(key),
+            ] if (
                 CENTRE_NAME.match(centre)
                 and len(block_id) == len(root) == HASH_BYTES
-                and bool not in (type(epoch), type(size))
+                and bool not in (type(epoch), type(size), type(time))
                 and epoch >= 0
                 and size > 0
+                and 0 <= time < 1 << 64
             ):
                 feed = FeedKey(CentreName(centre), epoch)
-                found.append(TreeHead(feed, size, BlockId(block_id), root))
+                public_key = parse_public_key(key)
+                head = TreeHead(feed, size, BlockId(block_id), root, HlcTime(time), public_key)
+                found.append(head)
             case _:
                 raise InputError("checkpoint-trees", "this is not a list of feeds and roots")
     if [t.feed for t in found] != sorted({t.feed for t in found}):
@@ -77,9 +98,9 @@ def decode_trees(data: bytes) -> tuple[TreeHead, ...]:
     return tuple(found)
 
 
-def is_checkpoint_cut(cut_ms: int, round_ms: int, every_ms: int = CHECKPOINT_MS) -> bool:
-    """True for the first round's cut at or after a multiple of `every_ms`."""
-    return cut_ms % every_ms < round_ms
+def is_checkpoint_cut(cut_ms: int, rules: Rules) -> bool:
+    """True for the first round's cut at or after a multiple of `checkpoint_ms`."""
+    return cut_ms % rules.checkpoint_ms < rules.round_ms
 
 
 class Said(NamedTuple):

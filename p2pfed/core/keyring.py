@@ -155,6 +155,12 @@ class Keyring:
             return key_id(self._founders[feed])
         return kids[bisect_right(starts, seq_num) - 1]
 
+    def key_at(self, feed: FeedKey, seq_num: int) -> PublicKey:
+        """The key that signs the block at this place of a feed that has blocks before it."""
+        key = self._keys.public_key(self.in_force(feed, seq_num))
+        assert key is not None, "what signed a block is known"
+        return key
+
     def newest(self, feed: FeedKey) -> PublicKey | None:
         """The key that the feed's next block is signed with; None while it has no block."""
         chain = self._chains.get(feed)

@@ -96,7 +96,7 @@ def write_ledger(charter: bytes, blocks: Iterable[ExportedBlock]) -> Iterator[by
         charter: as it was received.
         blocks: each after every block that it names, as they were admitted.
     """
-    yield MAGIC + len(charter).to_bytes(LENGTH_BYTES, "big") + charter
+    yield ledger_head(charter)
     frontier: Frontier = {}
     count = 0
     for block in blocks:
@@ -105,8 +105,19 @@ def write_ledger(charter: bytes, blocks: Iterable[ExportedBlock]) -> Iterator[by
         if known is None or known.seq_num < block.seq_num:
             frontier[block.feed] = Head(block.seq_num, block.block_id)
         yield len(block.data).to_bytes(LENGTH_BYTES, "big") + block.data
-    trailer = encode({0: count, 1: [[*feed, *head] for feed, head in sorted(frontier.items())]})
-    yield _END + len(trailer).to_bytes(LENGTH_BYTES, "big") + trailer
+    yield ledger_tail(count, frontier)
+
+
+def ledger_head(charter: bytes) -> bytes:
+    """What stands before the blocks."""
+    return MAGIC + len(charter).to_bytes(LENGTH_BYTES, "big") + charter
+
+
+def ledger_tail(block_count: int, frontier: Frontier) -> bytes:
+    """What stands behind the blocks."""
+    heads: list[CborItem] = [[*feed, *head] for feed, head in sorted(frontier.items())]
+    trailer = encode({0: block_count, 1: heads})
+    return _END + len(trailer).to_bytes(LENGTH_BYTES, "big") + trailer
 
 
 def read_ledger(reader: Reader) -> Iterator[Entry | Trailer]:

@@ -165,6 +165,7 @@ class Rules:
     queue_ms: int = _rule(600_000, Group.TIMING, 11, 100, 30 * _DAY_MS)
     kill_grace_ms: int = _rule(30_000, Group.TIMING, 12, 0, 3_600_000)
     receipt_deadline_ms: int = _rule(604_800_000, Group.TIMING, 13, 1_000, _YEAR_MS)
+    checkpoint_ms: int = _rule(3_600_000, Group.TIMING, 14, 1_000, _DAY_MS)
 
     urgency_points_per_hour: int = _rule(100, Group.SCORING, 1, 1, _POINTS_MAX)
     balance_points: int = _rule(500, Group.SCORING, 2, 0, _POINTS_MAX)

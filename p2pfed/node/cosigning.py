@@ -7,7 +7,6 @@ change. A checkpoint costs one pass over the live state and two hashes for each 
 from __future__ import annotations
 
 from p2pfed.core.checkpoint import (
-    CHECKPOINT_MS,
     Cosigned,
     Disagreement,
     TreeHead,
@@ -21,33 +20,31 @@ from p2pfed.core.merkle import Range
 from p2pfed.core.records import Checkpoint, StateDigests
 from p2pfed.core.statecodec import Section, dump_state, state_hash
 from p2pfed.core.units import hlc_cut
-from p2pfed.node.effects import ERROR
+from p2pfed.node.effects import ERROR, CheckpointCosigned
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.turn import Turn
 
 
 class Cosigning:
-    """Writes our checkpoints, and looks at those of others.
-
-    Attributes:
-        every_ms: how far apart they are; the same at every centre.
-    """
+    """Writes our checkpoints, and looks at those of others."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.every_ms = CHECKPOINT_MS
         self._ledger = ledger
         self._trees: dict[FeedKey, Range] = {}
         self._sections: tuple[int, list[Section]] = (-1, [])
+        self._written: tuple[int, tuple[TreeHead, ...]] = (-1, ())
+        self._cosigned_ms = -1
         self._alarmed: set[tuple[int, tuple[CentreName, CentreName], str]] = set()
 
     def after_round(self, turn: Turn, *, may_write: bool) -> None:
         """Writes a checkpoint if it is time, and raises the alarm on what others say."""
         view = self._ledger.view
         cut_ms = view.cut_ms
-        due = is_checkpoint_cut(cut_ms, self._ledger.rules.round_ms, self.every_ms)
+        due = is_checkpoint_cut(cut_ms, self._ledger.rules)
         is_member = self._ledger.me.name in view.state.members
         if may_write and due and is_member and not view.judged:
             self._write(cut_ms, turn)
+        self._tell_cosigned(turn)
         for found in self._ledger.checkpoints.disagreements():
             self._alarm(found, turn, may_write=may_write)
 
@@ -56,11 +53,13 @@ class Cosigning:
             return
         sections = dump_state(self._ledger.view.state)
         self._sections = cut_ms, sections
+        heads = self._heads(cut_ms)
         record = Checkpoint(
             cut_ms=cut_ms,
-            trees=encode_trees(self._heads(cut_ms)),
+            trees=encode_trees(heads),
             state_hash=state_hash(sections),
         )
+        self._written = cut_ms, tuple(heads)
         self._ledger.write(record, turn.now_ms)
 
     def _heads(self, cut_ms: int) -> list[TreeHead]:
@@ -72,8 +71,21 @@ class Cosigning:
                 block_id = replica.block_id(feed, seq_num)
                 assert block_id is not None, "a feed has no gaps"
                 tree.append(block_id)
-            found.append(TreeHead(feed, tree.size, head.block_id, tree.root()))
+            time, key = replica.time_of(feed, head.seq_num), replica.keyring.key_at(feed, tree.size)
+            assert time is not None, "the head is held"
+            found.append(TreeHead(feed, tree.size, head.block_id, tree.root(), time, key))
         return found
+
+    def _tell_cosigned(self, turn: Turn) -> None:
+        """Once for each of our checkpoints: that a majority of the members signed the same."""
+        cut_ms, trees = self._written
+        if cut_ms <= self._cosigned_ms:
+            return
+        cosigned = self.cosigned()
+        own = self._ledger.checkpoints.of(self._ledger.me.name, cut_ms)
+        if cosigned is not None and own is not None and cosigned.said.statement == own.statement:
+            self._cosigned_ms = cut_ms
+            turn.do(CheckpointCosigned(cut_ms=cut_ms, state_hash=own.state_hash, trees=trees))
 
     def _alarm(self, found: Disagreement, turn: Turn, *, may_write: bool) -> None:
         key = found.cut_ms, found.centres, found.register

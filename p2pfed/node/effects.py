@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2pfed.core.checkpoint import TreeHead
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId, PublicKey
 from p2pfed.core.records import Job
 from p2pfed.errors import P2pfedError
@@ -55,6 +56,18 @@ class KeepSnapshot:
     """Keep these bytes for the next start, in place of any before; losing them loses time only."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointCosigned:
+    """A majority of the members signed what we signed: what lies under it may be archived.
+
+    `trees` says of each feed how many blocks that are, and the newest one's id.
+    """
+
+    cut_ms: int
+    state_hash: bytes
+    trees: tuple[TreeHead, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +304,7 @@ class Note:
 Effect = (
     StoreBlocks
     | KeepSnapshot
+    | CheckpointCosigned
     | Send
     | SendNamed
     | SendStored

@@ -64,6 +64,22 @@ class DisclosureView(TypedDict):
     opening: str
 
 
+class RetentionView(TypedDict):
+    """Where the ledger's blocks are, and how old they become in the database; sizes in bytes.
+
+    `archive`: blocks older than `keep_s` move to the segments in `folder` once a majority of the
+    members cosigned them.
+    """
+
+    archive: bool
+    keep_s: int
+    folder: str
+    segments: int
+    archived_blocks: int
+    archive_bytes: int
+    database_bytes: int
+
+
 class StatusView(TypedDict):
     """This daemon at a glance.
 
@@ -103,6 +119,7 @@ class StatusView(TypedDict):
     jobs: dict[str, int]
     hosted: dict[str, int]
     cosigned_ms: int | None
+    retention: RetentionView
     warnings: list[str]
 
 

@@ -30,6 +30,7 @@ from p2pfed.errors import StorageError
 from p2pfed.node.effects import (
     AnswerTransfer,
     CancelNative,
+    CheckpointCosigned,
     CloseLink,
     Dial,
     Effect,
@@ -123,14 +124,23 @@ class Brain:
         self._bulk: Hand | None = None
         self._natives: Hand | None = None
         self._exports: Hand | None = None
+        self._archive: Callable[[CheckpointCosigned], None] | None = None
         self._requests: dict[RequestId, trio.Event] = {}
         self._replies: dict[RequestId, Reply] = {}
         self._request_number = 0
         self._drift_ms = self._drift()
 
-    def connect(self, links: Links, bulk: Hand, natives: Hand, exports: Hand | None = None) -> None:
+    def connect(
+        self,
+        links: Links,
+        bulk: Hand,
+        natives: Hand,
+        archive: Callable[[CheckpointCosigned], None],
+        exports: Hand | None = None,
+    ) -> None:
         """Gives the brain its hands; called once, before `run`. Few centres export local jobs."""
         self._links, self._bulk, self._natives, self._exports = links, bulk, natives, exports
+        self._archive = archive
 
     # Asking
 
@@ -302,6 +312,9 @@ class Brain:
             case SecureSibling() | FreeSibling():
                 if self._exports is not None:
                     self._exports.perform(effect)
+            case CheckpointCosigned():
+                assert self._archive is not None
+                self._archive(effect)
             case SubmitNative() | WatchNative() | CancelNative() | ForgetPayload():
                 self._natives.perform(effect)
             case Note():

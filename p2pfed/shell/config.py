@@ -34,6 +34,7 @@ from p2pfed.shell.sections import (
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
+    RetentionConfig,
     SlurmConfig,
     TopConfig,
 )
@@ -73,6 +74,7 @@ class CentreConfig:
     admission: AdmissionConfig
     admit: tuple[AdmitRule, ...]
     export: ExportConfig
+    retention: RetentionConfig
     logging: LoggingConfig
 
     @property
@@ -203,6 +205,7 @@ def parse_config(text: str, path: Path) -> CentreConfig:
         admission=cast(AdmissionConfig, read["admission"]),
         admit=_read_list(AdmitRule, "admit", items, source),
         export=cast(ExportConfig, read["export"]),
+        retention=cast(RetentionConfig, read["retention"]),
         logging=cast(LoggingConfig, read["logging"]),
     )
     _check_paths(config, top, source)

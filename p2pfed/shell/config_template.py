@@ -20,6 +20,7 @@ from p2pfed.shell.sections import (
     KeyConfig,
     LoggingConfig,
     OfferTemplate,
+    RetentionConfig,
     SlurmConfig,
     TopConfig,
 )
@@ -35,6 +36,7 @@ _INTRODUCTIONS: Final = {
     "admission": "Whose jobs this centre declines, whatever the offers say. Stays on this machine.",
     "admit": "A rule about guests' jobs; the first that fits decides. Repeat the table for more.",
     "export": "Which jobs of the local Slurm queue go out by themselves when they wait too long.",
+    "retention": "How long the ledger's blocks stay in the database, and where they go then.",
     "logging": "The daemon's messages on standard error.",
 }
 
@@ -73,6 +75,7 @@ def centre_toml(
         _render("admission", AdmissionConfig()),
         _comment(_render("admit", AdmitRule(decision="ask"))),
         _render("export", ExportConfig()),
+        _render("retention", RetentionConfig()),
         _render("logging", LoggingConfig()),
     ]
     return "\n".join(parts)

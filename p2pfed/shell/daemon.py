@@ -44,6 +44,7 @@ from p2pfed.node.node import Node
 from p2pfed.node.recovery import Memory
 from p2pfed.node.starting import begin
 from p2pfed.protocol.framing import frame_blocks
+from p2pfed.shell.archivist import Archivist
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
@@ -142,7 +143,13 @@ def _open(config: CentreConfig, stack: ExitStack) -> _Parts:
     charter_bytes = _read_charter(config.charter)
     charter = decode_charter(charter_bytes, where=str(config.charter))
     _check_member(config, key, charter)
-    database = stack.enter_context(Database.open(config.ledger, federation=charter.federation_id))
+    database = stack.enter_context(
+        Database.open(
+            config.ledger,
+            federation=charter.federation_id,
+            archive=config.retention.folder,
+        )
+    )
     highwater = HighWater(config.highwater)
     stack.enter_context(rarely_collecting())
     node = _begin(config, key, charter, database)
@@ -356,11 +363,13 @@ async def _main(parts: _Parts) -> None:
     )
     tls = Tls(parts.key.private, dict(parts.charter.keys()), parts.former)
     rekeying = Rekeying(brain, parts.config, parts.key, tls)
-    keeper = _make_keeper(parts, brain, notices, orders, lambda: follower, rekeying)
+    archivist = _make_archivist(parts)
+    keeper = _make_keeper(parts, brain, notices, orders, lambda: follower, rekeying, archivist)
     follower = Follower(brain, natives, config=lambda: keeper.config, finish=keeper.with_orders)
 
     def take(config: CentreConfig) -> None:
         keeper.reload(config)
+        archivist.reload(config.retention)
         if exports is not None:
             exports.reload(config.export)
 
@@ -371,7 +380,7 @@ async def _main(parts: _Parts) -> None:
     server = BulkServer(parts.spool, brain.events)
     queue = local_queue(parts.config)
     exports = None if queue is None else Exports(queue, brain, keeper, parts.config.export)
-    brain.connect(links, _Bulk(client, server), natives, exports)
+    brain.connect(links, _Bulk(client, server), natives, archivist.perform, exports)
     listeners = await open_listeners(parts.config.listen)
     acceptor = Acceptor(tls, links=links.handler, transfers=server.handler)
     stop = trio.Event()
@@ -380,6 +389,7 @@ async def _main(parts: _Parts) -> None:
         await nursery.start(client.run)
         nursery.start_soon(natives.run)
         nursery.start_soon(strays.run)
+        nursery.start_soon(archivist.run)
         if exports is not None:
             nursery.start_soon(exports.run)
         nursery.start_soon(acceptor.serve, listeners)
@@ -401,6 +411,12 @@ async def _main(parts: _Parts) -> None:
     log.info("stopped")
 
 
+def _make_archivist(parts: _Parts) -> Archivist:
+    return Archivist(
+        parts.database, parts.charter_bytes, parts.charter.federation_id, parts.config.retention
+    )
+
+
 def _make_keeper(
     parts: _Parts,
     brain: Brain,
@@ -408,6 +424,7 @@ def _make_keeper(
     orders: LocalControl,
     follower: Callable[[], Follower],
     rekeying: Rekeying,
+    archivist: Archivist,
 ) -> Doorkeeper:
     return Doorkeeper(
         brain=brain,
@@ -421,6 +438,7 @@ def _make_keeper(
         control=orders,
         follower=follower,
         rekeying=rekeying,
+        archivist=archivist,
     )
 
 

@@ -46,6 +46,7 @@ from p2pfed.shell.answers import (
     StatusView,
 )
 from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
+from p2pfed.shell.archivist import Archivist
 from p2pfed.shell.brain import Brain, wall_ms
 from p2pfed.shell.bulk_client import DISK_RESERVE_BYTES
 from p2pfed.shell.capacity.follow import Follower
@@ -84,6 +85,7 @@ class Doorkeeper:
         control: what administrators may order.
         follower: opens offers by itself; made after this.
         rekeying: changes our key and epoch.
+        archivist: knows where the blocks are.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class Doorkeeper:
         control: LocalControl,
         follower: Callable[[], Follower],
         rekeying: Rekeying,
+        archivist: Archivist,
     ) -> None:
         self._follower = follower
         self.rekeying = rekeying
+        self._archivist = archivist
         self.control = control
         self.governance = Governing(brain, charter)
         self._brain = brain
@@ -344,6 +348,7 @@ class Doorkeeper:
             jobs=views.job_counts(node, own),
             hosted=views.hosted_counts(node),
             cosigned_ms=None if cosigned is None else cosigned.said.cut_ms,
+            retention=self._archivist.view(),
             warnings=self._warnings(now_ms),
         )
 
@@ -366,6 +371,8 @@ class Doorkeeper:
         found += self._control_warnings()
         found += node.cosigning.warnings()
         found += self._follower().warnings
+        if self._archivist.error is not None:
+            found.append(f"blocks stay in the ledger: {self._archivist.error}")
         if self._spool.free_bytes() < DISK_RESERVE_BYTES:
             found.append(
                 f"less than {DISK_RESERVE_BYTES >> 20} MiB are free for the spool: nothing is "

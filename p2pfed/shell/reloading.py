@@ -1,8 +1,8 @@
 """Reading `centre.toml` again while the daemon runs, by SIGHUP or `p2pfed reload`.
 
-The file is checked whole before anything of it applies. Offer templates, admission and export apply
-at once; what the daemon was built from (names, paths, keys, the executor) only at the next start,
-and whoever asked is told which of that changed.
+The file is checked whole before anything of it applies. Offer templates, admission, export and
+retention apply at once; what the daemon was built from (names, paths, keys, the executor) only at
+the next start, and whoever asked is told which of that changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pfed.shell.config import CentreConfig, load_config
 
 log = logging.getLogger("p2pfed.reload")
 
-AT_ONCE: Final = frozenset({"offers", "admission", "admit", "export"})
+AT_ONCE: Final = frozenset({"offers", "admission", "admit", "export", "retention"})
 """Parts of the configuration that apply without a restart."""
 
 

@@ -376,6 +376,28 @@ class TopConfig:
     )
 
 
+@_section
+class RetentionConfig:
+    """`[retention]`: how long the ledger's blocks stay in the database, and where they go then."""
+
+    archive: bool = key(
+        "Move old blocks that a majority of the members cosigned to archive segments",
+        FLAG,
+        default=True,
+    )
+    keep_s: int = key(
+        "How long blocks stay in the database at least", DURATION, toml="keep", default=30 * 86400
+    )
+    folder: Path = key(
+        "Folder of the archive segments; may lie on another disk", PATH, default=Path("archive")
+    )
+    segment_kib: int = key(
+        "Blocks of how many KiB together make one segment",
+        integer("a number of KiB", 1, 1 << 20),
+        default=16384,
+    )
+
+
 SECTIONS: Final[Mapping[str, type[object]]] = {
     "": TopConfig,
     "key": KeyConfig,
@@ -386,6 +408,7 @@ SECTIONS: Final[Mapping[str, type[object]]] = {
     "admission": AdmissionConfig,
     "admit": AdmitRule,
     "export": ExportConfig,
+    "retention": RetentionConfig,
     "logging": LoggingConfig,
 }
 """The tables of the file and their classes; the docs' table is checked against it."""

@@ -30,6 +30,7 @@ from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import (
     AnswerTransfer,
     CancelNative,
+    CheckpointCosigned,
     CloseLink,
     Dial,
     Effect,
@@ -210,6 +211,8 @@ class World(Scene):
         match effect:
             case KeepSnapshot():
                 centre.disk.snapshot = effect.data
+            case CheckpointCosigned():
+                pass  # simulated disks have room for everything
             case StoreBlocks():
                 self._store(centre, effect)
             case Send() | SendStored() | SendNamed() | CloseLink() | Dial():

@@ -1,4 +1,4 @@
-"""The ledger on disk: one SQLite file that only ever grows at its end.
+"""The ledger on disk: one SQLite file of blocks in the order of their admission.
 
 Theory of operation. A block is a row, numbered in the order in which it was admitted; because a
 block is admitted only after everything that it rests on, replaying the rows in that order rebuilds
@@ -9,6 +9,9 @@ does so after that. Local rows are small facts of this centre alone, never repli
 SQLite does not notice a bit that rots inside a row, and a daemon does not check a million
 signatures at each start. So each row carries a CRC-32 of its block: what is damaged is named when
 it is read, and never sent to a peer.
+
+Old blocks can move to archive segments (`move`). Their rows stay, with the place in the segment
+instead of the bytes, and every way to read gives the same as before.
 
 Reading and writing have a connection each. A reader fetches about a mebibyte at a time and keeps no
 transaction open in between, so a slow peer does not keep the log from being folded back. Both may
@@ -25,87 +28,48 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Self
 
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head, Place
+from p2pfed.core.units import HlcTime
 from p2pfed.errors import P2pfedError, StateError, StorageError
+from p2pfed.store.archive import Archive, SegmentRow
 from p2pfed.store.files import disk_errors, make_folder, sync_folder
-from p2pfed.store.sqlite_errors import BUSY_MS, foreign, sqlite_errors
+from p2pfed.store.ledger_schema import connect, prepare
+from p2pfed.store.rows import BlockRow, StoredBlock
+from p2pfed.store.segments import NO_SEGMENT, Location, Segment
+from p2pfed.store.sqlite_errors import sqlite_errors
 
-SCHEMA_VERSION: Final = 2
-APPLICATION_ID: Final = 0x50324644
-"""`P2FD`: what `file` and SQLite see in the header."""
 PAGE_BYTES: Final = 1 << 20
 """Block bytes that one step of a reader takes into memory (or one block, if that is larger)."""
 
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE feeds (
-    feed INTEGER PRIMARY KEY, centre TEXT NOT NULL, epoch INTEGER NOT NULL,
-    UNIQUE (centre, epoch));
-CREATE TABLE blocks (
-    admission INTEGER PRIMARY KEY, feed INTEGER NOT NULL, seq_num INTEGER NOT NULL,
-    block_id BLOB NOT NULL, time INTEGER NOT NULL, crc INTEGER NOT NULL, side INTEGER NOT NULL,
-    data BLOB NOT NULL);
-CREATE UNIQUE INDEX chain ON blocks (feed, seq_num) WHERE side = 0;
-CREATE UNIQUE INDEX branches ON blocks (feed, seq_num, block_id) WHERE side = 1;
-CREATE TABLE local (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID
-"""
+_LATE: Final = 3_600_000 << 16
+"""Hybrid time of an hour: a block that came later than that moves with the next segment."""
+_VACUUM_PAGES: Final = 256
+"""Pages given back in one step: a few milliseconds in which nothing can be appended."""
 _INSERT: Final = (
     "INSERT INTO blocks (feed, seq_num, block_id, time, crc, side, data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 
 
-class StoredBlock(Protocol):
-    """A block as it is kept; any value with these attributes can be appended."""
-
-    @property
-    def feed(self) -> FeedKey:
-        """The chain that it belongs to."""
-
-    @property
-    def seq_num(self) -> int:
-        """Its place in the chain, from 0."""
-
-    @property
-    def block_id(self) -> BlockId:
-        """The SHA-256 of its signed payload."""
-
-    @property
-    def time(self) -> int:
-        """Its hybrid time, 0 to 2^64 - 1."""
-
-    @property
-    def data(self) -> bytes:
-        """The bytes as they were received."""
-
-    @property
-    def side(self) -> bool:
-        """Whether it stands beside its feed, on a branch that came second."""
-
-
-class BlockRow(NamedTuple):
-    """A stored block, as it is read back."""
-
-    feed: FeedKey
-    seq_num: int
-    block_id: BlockId
-    time: int
-    data: bytes
-    side: bool = False
-
-
 class Database:
     """The blocks and local rows of one centre in one federation."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    def __init__(
+        self,
+        path: Path,
+        writer: sqlite3.Connection,
+        reader: sqlite3.Connection,
+        archive: Archive,
+    ) -> None:
         """Use `Database.open`."""
         self.path = path
+        self.archive = archive
         self._writer = writer
         self._reader = reader
         self._write_lock = threading.Lock()
@@ -113,10 +77,14 @@ class Database:
         self._failure: StorageError | None = None
         rows = writer.execute("SELECT centre, epoch, feed FROM feeds").fetchall()
         self._feeds = {FeedKey(CentreName(c), e): feed for c, e, feed in rows}
+        found = writer.execute(f"{_SEGMENTS} ORDER BY number").fetchall()
+        self._segments = {row[0]: SegmentRow(*row) for row in found}
 
     @classmethod
-    def open(cls, path: Path, *, federation: bytes) -> Database:
+    def open(cls, path: Path, *, federation: bytes, archive: Path | None = None) -> Database:
         """The database at `path`, made if there is none (mode 0600, parents included).
+
+        `archive` is the folder of its segments; without one it is the folder beside it.
 
         Raises:
             StorageError: `database-foreign` (not ours), `database-version`, `database-federation`,
@@ -129,13 +97,14 @@ class Database:
         connections: list[sqlite3.Connection] = []
         try:
             with sqlite_errors(path):
-                writer = _connect(path)
+                writer = connect(path)
                 connections.append(writer)
-                _prepare(writer, path, federation)
-                reader = _connect(path)
+                prepare(writer, path, federation)
+                reader = connect(path)
                 connections.append(reader)
                 reader.execute("PRAGMA query_only = ON")
-                return cls(path, writer, reader)
+                folder = archive or path.parent / "archive"
+                return cls(path, writer, reader, Archive(folder))
         except P2pfedError:
             for connection in connections:
                 connection.close()
@@ -227,6 +196,99 @@ class Database:
         else:
             self._writer.execute("INSERT OR REPLACE INTO local VALUES (?, ?)", (key, value))
 
+    # The archive
+
+    def segments(self) -> tuple[SegmentRow, ...]:
+        """The segments that blocks moved to, the oldest first."""
+        return tuple(self._segments.values())
+
+    def next_segment(self) -> tuple[int, bytes]:
+        """The number of the next segment, and the digest of the one before."""
+        last = self.segments()[-1:]
+        return (last[0].number + 1, last[0].digest) if last else (1, NO_SEGMENT)
+
+    def movable(
+        self, covered: Mapping[FeedKey, int], before: HlcTime
+    ) -> Iterator[tuple[int, BlockRow]]:
+        """The blocks that may move, with their numbers, in the order of their admission.
+
+        Args:
+            covered: how many blocks of each feed lie under a cosigned checkpoint.
+            before: only blocks with a time before this.
+
+        Raises:
+            StorageError: as `blocks`.
+        """
+        after = 0
+        closed: set[FeedKey] = set()
+        names = {number: feed for feed, number in self._feeds.items()}
+        while page := self._page(_NEXT_HERE, (after,)):
+            for row in page:
+                after, feed, time = row.admission, names[row.feed], row.time & _U64
+                if time >= before + _LATE:
+                    return
+                if row.seq_num >= covered.get(feed, 0) or time >= before:
+                    closed.add(feed)
+                if feed not in closed:
+                    block_id = BlockId(row.block_id)
+                    yield after, BlockRow(feed, row.seq_num, block_id, time, self._data(feed, row))
+
+    def move(self, segment: Segment, admissions: Sequence[int]) -> SegmentRow:
+        """Lets the blocks with these numbers point into the segment, which is on disk already.
+
+        Raises:
+            StorageError: as `append`; every block is where it was.
+        """
+        index = segment.index
+        assert len(admissions) == len(segment.locations) == index.blocks, "one place each"
+        raw = sum(location.size for location in segment.locations)
+        row = SegmentRow(
+            index.number,
+            index.name,
+            index.digest,
+            index.blocks,
+            raw,
+            len(segment.data),
+            index.cut_ms,
+        )
+        with self._transaction():
+            self._writer.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            # A row that only became shorter would leave its page as empty as it is; one that is
+            # deleted lets SQLite merge pages, so that the file can become smaller.
+            kept = [self._writer.execute(_PLACE, (number,)).fetchone() for number in admissions]
+            self._writer.executemany(
+                "DELETE FROM blocks WHERE admission = ?", [(number,) for number in admissions]
+            )
+            self._writer.executemany(
+                _INSERT_MOVED,
+                [
+                    (*place, index.number, location.pack())
+                    for place, location in zip(kept, segment.locations, strict=True)
+                ],
+            )
+        self._segments[index.number] = row
+        return row
+
+    def give_back(self, pages: int = _VACUUM_PAGES) -> int:
+        """Gives at most so many empty pages back to the file system; returns how many are left.
+
+        Raises:
+            StorageError: `database-failed` or as `append`.
+        """
+        with self._write_lock, sqlite_errors(self.path):
+            if self._failure is not None:
+                raise self._failure
+            self._writer.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+            return int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def size_bytes(self) -> int:
+        """What the file and its write-ahead log take on disk."""
+        found = 0
+        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
+            with suppress(OSError):
+                found += path.stat().st_size
+        return found
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._write_lock:
@@ -273,10 +335,9 @@ class Database:
                 if row.feed not in names:
                     names = {number: feed for feed, number in self._feeds.items()}
                 feed = names[row.feed]
-                self._check(feed, row)
-                block_id = BlockId(row.block_id)
+                data, block_id = self._data(feed, row), BlockId(row.block_id)
                 time = row.time & _U64
-                yield BlockRow(feed, row.seq_num, block_id, time, row.data, bool(row.side))
+                yield BlockRow(feed, row.seq_num, block_id, time, data, bool(row.side))
 
     def index(self) -> Iterator[Place]:
         """Where each block stands, in the order of their admission, without its bytes."""
@@ -312,8 +373,7 @@ class Database:
         seq_num = from_seq
         if block_id is not None:
             for row in self._page(_NAMED, (number, from_seq, block_id)):
-                self._check(feed, row)
-                yield row.data
+                yield self._data(feed, row)
             return
         while seq_num <= to_seq:
             page = self._page(_NEXT_OF_FEED, (number, seq_num, to_seq))
@@ -325,16 +385,14 @@ class Database:
             for row in page:
                 if row.seq_num != seq_num:
                     break
-                self._check(feed, row)
                 seq_num += 1
-                yield row.data
+                yield self._data(feed, row)
 
     def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
         """The block at that place of the branch that came first, None if it is not here."""
         rows = self._page(_NEXT_OF_FEED, (self._feeds.get(feed, _NO_FEED), seq_num, seq_num))
         for row in rows:
-            self._check(feed, row)
-            return row.data
+            return self._data(feed, row)
         return None
 
     def stored(self) -> Iterator[bytes]:
@@ -409,8 +467,12 @@ class Database:
                 cursor.close()
         return found
 
-    def _check(self, feed: FeedKey, row: _Row) -> None:
-        if zlib.crc32(row.data) != row.crc:
+    def _data(self, feed: FeedKey, row: _Row) -> bytes:
+        """The received bytes, wherever they are."""
+        data = row.data
+        if row.segment:
+            data = self.archive.block(self._segments[row.segment], Location.unpack(data))
+        if zlib.crc32(data) != row.crc:
             raise StorageError(
                 "database-block-damaged",
                 f"block {row.seq_num} of {feed.centre}, epoch {feed.epoch}, is damaged on disk",
@@ -418,6 +480,7 @@ class Database:
                 remedy="check the disk; move the ledger away, keep the high-water file, and start:"
                 " the blocks come back from the peers",
             )
+        return data
 
 
 class _Row(NamedTuple):
@@ -428,10 +491,25 @@ class _Row(NamedTuple):
     time: int
     crc: int
     side: int
+    segment: int
     data: bytes
 
 
-_SELECT: Final = "SELECT admission, feed, seq_num, block_id, time, crc, side, data FROM blocks"
+_SELECT: Final = (
+    "SELECT admission, feed, seq_num, block_id, time, crc, side, segment, data FROM blocks"
+)
+_SEGMENTS: Final = (
+    "SELECT number, name, digest, blocks, raw_bytes, stored_bytes, cut_ms FROM segments"
+)
+_PLACE: Final = (
+    "SELECT admission, feed, seq_num, block_id, time, crc, side FROM blocks"
+    " WHERE admission = ? AND segment = 0"
+)
+_INSERT_MOVED: Final = (
+    "INSERT INTO blocks (admission, feed, seq_num, block_id, time, crc, side, segment, data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_NEXT_HERE: Final = f"{_SELECT} WHERE admission > ? AND segment = 0 AND side = 0 ORDER BY admission"
 _NEXT_ADMITTED: Final = f"{_SELECT} WHERE admission > ? AND admission <= ? ORDER BY admission"
 _NEXT_INDEX: Final = """SELECT admission, feed, seq_num, block_id, time, side FROM blocks
     WHERE admission > ? ORDER BY admission LIMIT ?"""
@@ -454,56 +532,3 @@ _UNDONE: Final = frozenset({"disk-full", "database-write", "database-busy"})
 def _to_signed(time: int) -> int:
     """SQLite's integers are signed: the upper half of the 64-bit times is stored negative."""
     return time - (1 << 64) if time >> 63 else time
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # The locks of Database keep each connection to one thread at a time.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-def _prepare(writer: sqlite3.Connection, path: Path, federation: bytes) -> None:
-    """Checks that the file is ours, or makes the tables in one that is still empty."""
-    application = writer.execute("PRAGMA application_id").fetchone()[0]
-    version = writer.execute("PRAGMA user_version").fetchone()[0]
-    tables = writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    new = (application, version, tables) == (0, 0, 0)
-    if not new:
-        if application != APPLICATION_ID:
-            raise foreign(path)
-        if version != SCHEMA_VERSION:
-            raise StorageError(
-                "database-version",
-                f"the ledger has schema version {version}, this program reads {SCHEMA_VERSION}",
-                where=str(path),
-                remedy="run the version of p2pfed that made it, or move it away: the blocks come"
-                " back from the peers (keep the high-water file)",
-            )
-    mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
-        raise StorageError(
-            "database-no-wal",
-            f"this file system does not support SQLite's write-ahead log (mode is {mode!r})",
-            where=str(path),
-            remedy="put the state folder on a local disk, not on a network file system",
-        )
-    if new:
-        # One transaction, so that a crash leaves an empty file or a complete one.
-        writer.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
-            writer.execute(statement)
-        writer.execute("INSERT INTO meta VALUES ('federation', ?)", (federation,))
-        writer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        writer.execute("COMMIT")
-    row = writer.execute("SELECT value FROM meta WHERE key = 'federation'").fetchone()
-    held = bytes(row[0]) if row else b""
-    if held != federation:
-        raise StorageError(
-            "database-federation",
-            f"the ledger belongs to federation {held.hex()[:16]}, not {federation.hex()[:16]}",
-            where=str(path),
-            remedy="use the charter that the ledger was made with, or another state folder",
-        )

@@ -47,7 +47,8 @@ from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import hlc
 from p2pfed.shell.collector import rarely_collecting
-from p2pfed.store.database import BlockRow, Database
+from p2pfed.store.database import Database
+from p2pfed.store.rows import BlockRow
 
 ALPHA, BETA = CentreName("alpha"), CentreName("beta")
 START_MS = 1_800_000_000_000

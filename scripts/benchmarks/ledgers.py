@@ -26,9 +26,10 @@ from p2pfed.core.records import (
     Start,
 )
 from p2pfed.core.units import hlc
-from p2pfed.store.database import BlockRow, Database
+from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater
 from p2pfed.store.keyfile import CentreKey, load_key
+from p2pfed.store.rows import BlockRow
 from scripts.benchmarks.centres import Centre, Federation
 
 RECORDS_A_JOB = 8

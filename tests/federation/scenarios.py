@@ -21,6 +21,7 @@ RULES = Rules(
     fetch_ms=5_000,
     queue_ms=3_000,
     kill_grace_ms=1_000,
+    checkpoint_ms=10_000,
     walltime_max_s=60,
 )
 UNKIND = Faults(delay_ms=(1, 80), crash_per_mille=4, cut_per_mille=3, clock_offset_ms=100)

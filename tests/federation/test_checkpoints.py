@@ -12,11 +12,10 @@ from p2pfed.core.ids import CentreName, FeedKey
 from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.core.merkle import tree_root
 from p2pfed.core.records import Checkpoint, StateDigests
+from p2pfed.core.units import HlcTime
 from p2pfed.node.node import Node
 from p2pfed.simulate.world import World
 from tests.federation.scenarios import CALM, Busy, busy_federation
-
-EVERY_MS = 10_000
 
 
 def node_of(world: World, name: CentreName) -> Node:
@@ -26,10 +25,7 @@ def node_of(world: World, name: CentreName) -> Node:
 
 
 def federation(jobs: int = 8) -> Busy:
-    world = busy_federation(3, CALM, jobs)
-    for name in world.centres:
-        node_of(world, name).cosigning.every_ms = EVERY_MS
-    return world
+    return busy_federation(3, CALM, jobs)
 
 
 def test_everybody_signs_the_same_checkpoint_and_it_tells_the_blocks() -> None:
@@ -98,11 +94,22 @@ def test_an_audit_computes_each_root_again() -> None:
     feed = FeedKey(CentreName("c000"), 0)
     block_id = liar.ledger.replica.block_id(feed, 1)
     assert block_id is not None
-    for size, root in ((2, bytes(32)), (1, bytes(32))):
-        false = encode_trees([TreeHead(feed, size, block_id, root)])
+    time = liar.ledger.replica.time_of(feed, 1)
+    assert time is not None
+    key, other = (world.centres[CentreName(name)].public_key for name in ("c000", "c001"))
+    lies = [
+        TreeHead(feed, 2, block_id, bytes(32), time, key),
+        TreeHead(feed, 1, block_id, bytes(32), time, key),
+        TreeHead(feed, 2, block_id, bytes(32), HlcTime(time + 1), key),
+        TreeHead(feed, 2, block_id, bytes(32), time, other),
+    ]
+    for size, lie in enumerate(lies, start=1):
+        false = encode_trees([lie])
         liar.ledger.write(Checkpoint(cut_ms=size, trees=false, state_hash=bytes(32)), world.now_ms)
     world.run(5_000)
     found = audited(world)
-    assert [f.code for f in found] == ["checkpoint-false"] * 2
+    assert [f.code for f in found] == ["checkpoint-false"] * 4
     assert "its root over 2 blocks of c000 is not that of the file" in found[0].text
     assert "its block 0 of c000 is not the one in the file" in found[1].text
+    assert "block 1 of c000 has another time in the file" in found[2].text
+    assert "another key than it says signs what follows block 1 of c000" in found[3].text

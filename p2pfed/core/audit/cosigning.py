@@ -57,6 +57,11 @@ class CheckpointWatch:
             centre = tree.feed.centre
             if self._replica.block_id(tree.feed, tree.size - 1) != tree.block_id:
                 return f"its block {tree.size - 1} of {centre} is not the one in the file"
+            if self._replica.time_of(tree.feed, tree.size - 1) != tree.time:
+                return f"block {tree.size - 1} of {centre} has another time in the file"
+            if self._replica.keyring.key_at(tree.feed, tree.size) != tree.key:
+                last = f"block {tree.size - 1} of {centre}"
+                return f"another key than it says signs what follows {last}"
             if self._root(tree) != tree.root:
                 return f"its root over {tree.size} blocks of {centre} is not that of the file"
         return ""

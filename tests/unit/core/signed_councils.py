@@ -56,7 +56,14 @@ class SignedCouncil(Council):
         for block in self.blocks:
             feeds.setdefault(block.feed, []).append(block)
         return [
-            TreeHead(feed, len(own), own[-1].block_id, tree_root(b.block_id for b in own))
+            TreeHead(
+                feed,
+                len(own),
+                own[-1].block_id,
+                tree_root(b.block_id for b in own),
+                own[-1].time,
+                public_key(feed.centre),
+            )
             for feed, own in sorted(feeds.items())
         ]
 

@@ -32,6 +32,7 @@ from p2pfed.shell.answers import (
     ReconcileView,
     RequestView,
     ResultFile,
+    RetentionView,
     StatusView,
 )
 from p2pfed.shell.client import Client
@@ -317,6 +318,15 @@ class MemoryDoor:
             jobs={"queued": 1},
             hosted={},
             cosigned_ms=None,
+            retention=RetentionView(
+                archive=True,
+                keep_s=2_592_000,
+                folder="/srv/alpha/archive",
+                segments=0,
+                archived_blocks=0,
+                archive_bytes=0,
+                database_bytes=53_248,
+            ),
             warnings=["the disk is nearly full"],
         )
 

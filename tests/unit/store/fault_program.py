@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head, PublicKey
 from p2pfed.errors import StorageError
-from p2pfed.store.database import BlockRow, Database
+from p2pfed.store.database import Database
 from p2pfed.store.highwater import HighWater, Mark, Restart, begun, judge_restart
+from p2pfed.store.rows import BlockRow
 
 FEDERATION = b"f" * 32
 FEED = FeedKey(CentreName("alpha"), 0)
@@ -25,6 +27,14 @@ KEY = PublicKey(bytes(32))
 APPENDS = 6
 FAULTS = ctypes.CDLL(None)
 FAULTS.fault_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+
+
+class Task(NamedTuple):
+    """What is done while writes fail, and how it is judged."""
+
+    prepare: Callable[[Path], None]
+    work: Callable[[Path, Path], object]
+    check: Callable[[Path, Path], str]
 
 
 def arm(folder: Path, nth: int, error: int) -> None:
@@ -38,6 +48,11 @@ def disarm() -> None:
 def row(seq_num: int) -> BlockRow:
     data = b"%d" % seq_num * 3000
     return BlockRow(FEED, seq_num, BlockId(seq_num.to_bytes(32, "big")), seq_num, data)
+
+
+def prepare(folder: Path) -> None:
+    """As `p2pfed init` leaves it."""
+    HighWater(folder / "highwater").begin(FEED.centre, KEY)
 
 
 def work(folder: Path, acknowledged: Path) -> list[str]:
@@ -88,27 +103,27 @@ def check(folder: Path, acknowledged: Path) -> str:
     return ""
 
 
-def attempt(folder: Path, nth: int, error: int) -> tuple[bool, str]:
+def attempt(folder: Path, nth: int, error: int, task: Task) -> tuple[bool, str]:
     """One fresh folder, one fault; whether the fault was reached, and what it broke."""
     acknowledged = folder.with_suffix(".ack")
     folder.mkdir()
-    HighWater(folder / "highwater").begin(FEED.centre, KEY)
+    task.prepare(folder)
     process = os.fork()
     if process == 0:
         status = 3
         try:
             arm(folder, nth, error)
-            work(folder, acknowledged)
+            task.work(folder, acknowledged)
             status = 1 if FAULTS.fault_calls() >= nth else 0
         finally:
             os._exit(status)
     _, status = os.waitpid(process, 0)
     if os.waitstatus_to_exitcode(status) == 3:
         return True, "an error that is not ours"
-    return status != 0, check(folder, acknowledged)
+    return status != 0, task.check(folder, acknowledged)
 
 
-def main() -> None:
+def main(task: Task) -> None:
     root = Path(sys.argv[1])
     error = int(sys.argv[2])
     broken: list[str] = []
@@ -116,15 +131,17 @@ def main() -> None:
     reached = True
     while reached:
         nth += 1
-        reached, wrong = attempt(root / f"{error}-{nth}", nth, error)
+        reached, wrong = attempt(root / f"{error}-{nth}", nth, error, task)
         if wrong:
             broken.append(f"{errno.errorcode.get(error, 'kill')} at write {nth}: {wrong}")
+    (root / "synced").mkdir()
+    task.prepare(root / "synced")
     arm(root, 0, 0)
-    work(root / "synced", root / "synced.ack")
+    task.work(root / "synced", root / "synced.ack")
     unsynced, syncs = FAULTS.fault_unsynced(), FAULTS.fault_syncs()
     disarm()
     print(json.dumps({"writes": nth - 1, "broken": broken, "unsynced": unsynced, "syncs": syncs}))
 
 
 if __name__ == "__main__":
-    main()
+    main(Task(prepare, work, check))

@@ -12,7 +12,8 @@ import pytest
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
 from p2pfed.errors import StateError, StorageError
 from p2pfed.store import database as module
-from p2pfed.store.database import BlockRow, Database
+from p2pfed.store.database import Database
+from p2pfed.store.rows import BlockRow
 
 FEDERATION = b"f" * 32
 ALPHA = FeedKey(CentreName("alpha"), 0)
@@ -200,7 +201,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "another program's database": ("database-foreign", make_foreign),
     "a ledger of a later version": (
         "database-version",
-        lambda path: change(path, "PRAGMA user_version = 3"),
+        lambda path: change(path, "PRAGMA user_version = 99"),
     ),
     "a ledger of another federation": (
         "database-federation",

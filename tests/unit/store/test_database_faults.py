@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,18 +46,33 @@ def fault_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_nothing_acknowledged_is_lost_at_any_write(
-    fault: str, fault_layer: Path, tmp_path: Path
-) -> None:
+def report_of(program: str, fault: str, fault_layer: Path, folder: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, HERE / "fault_program.py", tmp_path, str(FAULTS[fault])],
-        env={**os.environ, "LD_PRELOAD": str(fault_layer)},
+        [sys.executable, HERE / program, folder, str(FAULTS[fault])],
+        env={**os.environ, "LD_PRELOAD": str(fault_layer), "PYTHONPATH": str(HERE.parents[2])},
         capture_output=True,
         text=True,
         check=True,
     )
-    report = json.loads(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_block_is_lost_at_any_write_of_a_move_to_the_archive(
+    fault: str, fault_layer: Path, tmp_path: Path
+) -> None:
+    report = report_of("archive_fault_program.py", fault, fault_layer, tmp_path)
+    assert report["broken"] == []
+    assert report["writes"] > 20
+    assert report["unsynced"] == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_acknowledged_is_lost_at_any_write(
+    fault: str, fault_layer: Path, tmp_path: Path
+) -> None:
+    report = report_of("fault_program.py", fault, fault_layer, tmp_path)
     assert report["broken"] == []
     # Six blocks with their marks: fewer writes would mean that the layer saw nothing.
     assert report["writes"] > 60
@@ -68,7 +84,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
-from p2pfed.store.database import BlockRow, Database
+from p2pfed.store.database import Database
+from p2pfed.store.rows import BlockRow
 from p2pfed.store.highwater import HighWater
 folder, feed = Path(sys.argv[1]), FeedKey(CentreName("alpha"), 0)
 mark = HighWater(folder / "highwater")
