@@ -387,9 +387,8 @@ async def _main(parts: _Parts) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(links.run)
         await nursery.start(client.run)
-        nursery.start_soon(natives.run)
-        nursery.start_soon(strays.run)
-        nursery.start_soon(archivist.run)
+        for task in (natives.run, strays.run, archivist.run):
+            nursery.start_soon(task)
         if exports is not None:
             nursery.start_soon(exports.run)
         nursery.start_soon(acceptor.serve, listeners)
@@ -403,12 +402,17 @@ async def _main(parts: _Parts) -> None:
         await stop.wait()
         log.info("stopping")
         running.cancel()
-        notices.close()
-        await brain.finish()
-        with trio.move_on_after(2):
-            await links.wait_closed()
+        await _take_leave(brain, links, notices)
         nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+async def _take_leave(brain: Brain, links: Links, notices: Notices) -> None:
+    """Handles what is waiting, then says goodbye."""
+    notices.close()
+    await brain.finish()
+    with trio.move_on_after(2):
+        await links.wait_closed()
 
 
 def _make_archivist(parts: _Parts) -> Archivist:
