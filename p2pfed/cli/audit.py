@@ -12,10 +12,11 @@ import click
 
 from p2pfed.cli.audit_files import federation_of, opened_ledger
 from p2pfed.cli.moments import first_moment, last_moment
-from p2pfed.cli.session import json_option, print_json
+from p2pfed.cli.session import json_option, print_json, read_bytes
 from p2pfed.core.audit import AuditReport, Findings, Focus, Severity, audit_ledger
 from p2pfed.core.audit.catalogue import explanation_of
 from p2pfed.core.audit.compare import compare_ledgers
+from p2pfed.core.audit.counters import compare_counters, parse_counters
 from p2pfed.core.ids import FederationId, JobId, parse_centre_name, parse_position
 from p2pfed.errors import InputError
 from p2pfed.shell.collector import rarely_collecting
@@ -54,6 +55,14 @@ class _Wanted:
     callback=last_moment,
     help="Balances of this time; later blocks don't count.",
 )
+@click.option(
+    "--counters",
+    "counter_paths",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare with what a daemon says: p2pfed balance --counters --json. Sets --at.",
+)
 @click.option("--explain", "code", metavar="CODE", help="Say what a code means, and stop.")
 @click.option(
     "--html", "html_path", type=click.Path(path_type=Path), help="Write the report as a page."
@@ -76,6 +85,7 @@ def audit(
     since: int | None,
     until: int | None,
     at: int | None,
+    counter_paths: tuple[Path, ...],
     code: str | None,
     html_path: Path | None,
     jobs: int,
@@ -106,7 +116,15 @@ def audit(
         until_ms=Focus().until_ms if until is None else until,
     )
     expected = None if charter_path is None else federation_of(charter_path)
+    stated = [parse_counters(read_bytes(p, "the counters"), str(p)) for p in counter_paths]
+    for one in stated:
+        if at not in (None, one.cut_ms):
+            raise click.UsageError("counters are compared at their own time, one time for all")
+        at = one.cut_ms
     reports, comparison = _audit_all(ledgers, _Wanted(expected, focus, at, jobs))
+    for report in reports:
+        for one in stated:
+            compare_counters(one, report, comparison)
     _report(reports, comparison, html_path, trusted=expected is not None, as_json=as_json)
     found = [report.severity for report in reports]
     found += [finding.severity for finding in comparison.kept]

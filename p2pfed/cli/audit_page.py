@@ -39,7 +39,7 @@ _VERDICTS: Final = {
 def render_page(reports: Sequence[AuditReport], comparison: Sequence[Finding]) -> str:
     """The whole page; equal reports give equal bytes."""
     parts = [_section(report) for report in reports]
-    if len(reports) > 1:
+    if len(reports) > 1 or comparison:
         parts.append("<h2>Compared with each other</h2>")
         parts.append(_findings(comparison) or "<p>No contradiction.</p>")
     return wrap("Audit of a ledger", "".join(parts))

@@ -30,11 +30,12 @@ def print_audit(
         if len(reports) > 1:
             shown.print(f"\n== {report.source} ==")
         _print_one(report, shown, trusted=trusted)
-    if len(reports) > 1:
+    if len(reports) > 1 or comparison:
         shown.print("\n== compared ==")
         _print_findings(comparison, {}, shown)
-        if not any(finding.severity is Severity.ERROR for finding in comparison):
-            shown.print("the ledgers don't contradict each other", style="green")
+    contradicts = any(finding.severity is Severity.ERROR for finding in comparison)
+    if len(reports) > 1 and not contradicts:
+        shown.print("the ledgers don't contradict each other", style="green")
 
 
 def _print_one(report: AuditReport, shown: Console, *, trusted: bool) -> None:

@@ -20,6 +20,7 @@ from p2pfed.cli.tables import (
     show_mib,
     show_time,
 )
+from p2pfed.core.units import DAY_MS
 
 if TYPE_CHECKING:
     from p2pfed.shell.answers import BalanceView, OfferView, StatusView
@@ -188,11 +189,19 @@ def _conditions(offer: OfferView) -> str:
 
 
 @click.command()
+@click.option(
+    "--counters",
+    is_flag=True,
+    help="The raw amounts by centre, class and day; as JSON, what 'p2pfed audit --counters' reads.",
+)
 @json_option
 @daemon_options
 @pass_session
-def balance(session: Session, *, as_json: bool) -> None:
+def balance(session: Session, *, counters: bool, as_json: bool) -> None:
     """Show what each centre has given and taken."""
+    if counters:
+        _print_counters(session, as_json=as_json)
+        return
     with session.client() as client:
         found = client.balance()
     if as_json:
@@ -227,6 +236,28 @@ def balance(session: Session, *, as_json: bool) -> None:
             for row in found
         ),
         empty="no members",
+    )
+
+
+def _print_counters(session: Session, *, as_json: bool) -> None:
+    with session.client() as client:
+        found = client.counters()
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("CENTRE", "CLASS", "DAY", "CONTRIBUTED>", "CONSUMED>"),
+        (
+            (
+                row["centre"],
+                row["resource_class"],
+                show_time(row["day"] * DAY_MS)[:10],
+                row["contributed"],
+                row["consumed"],
+            )
+            for row in found["counters"]
+        ),
+        empty="nothing was contributed or consumed yet",
     )
 
 

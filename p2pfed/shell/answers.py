@@ -435,6 +435,32 @@ class AmountView(TypedDict):
     consumed: int
 
 
+class CounterView(TypedDict):
+    """What a centre delivered to others and consumed at others of a resource class on a day.
+
+    `day` counts from 1970-01-01 UTC; the amounts are in the unit of the class.
+    """
+
+    centre: str
+    resource_class: str
+    day: int
+    contributed: int
+    consumed: int
+
+
+class CountersView(TypedDict):
+    """Every counter at the cut of the newest round, which an audit of the ledger must come to.
+
+    `view_digest` is of the blocks that they follow from; None before the first round.
+    """
+
+    centre: str
+    federation_id: str
+    cut_ms: int
+    view_digest: str | None
+    counters: list[CounterView]
+
+
 class BalanceView(TypedDict):
     """A centre's account today; points are decayed, amounts are not.
 

@@ -21,6 +21,7 @@ from p2pfed.errors import ControlError, InputError
 from p2pfed.shell.answers import (
     BalanceView,
     ControlView,
+    CountersView,
     DecisionView,
     DisclosureView,
     Explanation,
@@ -140,6 +141,10 @@ class Client:
     def balance(self) -> list[BalanceView]:
         """Every centre's account."""
         return cast(list[BalanceView], self._call("GET", "/balance")["balances"])
+
+    def counters(self) -> CountersView:
+        """The raw counters behind the accounts, at the cut of the newest round."""
+        return cast(CountersView, self._call("GET", "/counters"))
 
     def submit(
         self, request: Mapping[str, object], script: Path, inputs: Mapping[str, Path]

@@ -24,6 +24,7 @@ from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import (
     BalanceView,
     ControlView,
+    CountersView,
     DecisionView,
     Explanation,
     JobDetail,
@@ -363,6 +364,9 @@ class Door(Protocol):
 
     def explain(self, job_id: JobId) -> Explanation:
         """Raises StateError `job-unknown`."""
+
+    def counters(self) -> CountersView:
+        """The raw counters behind the balances, at the cut of the newest round."""
 
     def balance(self) -> list[BalanceView]:
         """Every member, by name."""

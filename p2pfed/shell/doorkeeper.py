@@ -33,6 +33,7 @@ from p2pfed.node.events import (
 from p2pfed.shell import views
 from p2pfed.shell.answers import (
     BalanceView,
+    CountersView,
     Explanation,
     JobDetail,
     JobResult,
@@ -439,6 +440,10 @@ class Doorkeeper:
     def balance(self) -> list[BalanceView]:
         """Every member, by name."""
         return views.balances(self._node)
+
+    def counters(self) -> CountersView:
+        """The raw counters behind the balances."""
+        return views.counters(self._node)
 
     def result(self, job_id: JobId) -> JobResult:
         """Where an own job's result lies."""

@@ -25,6 +25,8 @@ from p2pfed.shell.answers import (
     AmountView,
     AttemptView,
     BalanceView,
+    CountersView,
+    CounterView,
     HeadView,
     JobView,
     MemberView,
@@ -337,6 +339,27 @@ def balances(node: Node) -> list[BalanceView]:
             )
         )
     return found
+
+
+def counters(node: Node) -> CountersView:
+    """The raw counters at the last cut."""
+    digest = node.rounds.last_digest
+    return CountersView(
+        centre=node.me.name,
+        federation_id=node.federation.id.hex(),
+        cut_ms=node.ledger.view.cut_ms,
+        view_digest=None if digest is None else digest.hex(),
+        counters=[
+            CounterView(
+                centre=key.writer,
+                resource_class=key.resource_class,
+                day=key.day,
+                contributed=counter.contributed,
+                consumed=counter.consumed,
+            )
+            for key, counter in node.ledger.view.state.accounts.counters().items()
+        ],
+    )
 
 
 def _points(node: Node, amounts: Iterable[AmountView], of: Literal["consumed", "delivered"]) -> int:

@@ -17,6 +17,7 @@ import pytest
 from p2pfed.shell.answers import (
     AttemptView,
     BalanceView,
+    CountersView,
     Explanation,
     FitView,
     JobView,
@@ -133,6 +134,8 @@ def test_every_answer_has_exactly_the_documented_fields(federation: Federation) 
         assert len(rows) == count
         for row in rows:
             assert row.keys() == view.__annotations__.keys()
+    counters = alpha.cli("balance", "--counters", "--json").json
+    assert counters.keys() == CountersView.__annotations__.keys()
 
 
 def test_what_is_printed_for_people_names_what_matters(federation: Federation) -> None:

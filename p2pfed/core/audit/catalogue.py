@@ -83,6 +83,17 @@ CATALOGUE: Final[dict[str, Explanation]] = {
     "export-behind": Explanation(
         _NOTICE, "One export holds newer blocks of a feed than the other.", "No contradiction."
     ),
+    # What daemons report
+    "counters-differ": Explanation(
+        _WARNING,
+        "A daemon reports other counters than follow from the blocks that it had.",
+        "It computes wrongly, or its report was changed: compare programs and versions.",
+    ),
+    "counters-view": Explanation(
+        _NOTICE,
+        "A daemon's counters can't be compared: it had other blocks than the ledger holds.",
+        "Export the ledger from that daemon, after it reported.",
+    ),
     # Members
     "fork": Explanation(
         _WARNING,
@@ -223,6 +234,12 @@ CATALOGUE: Final[dict[str, Explanation]] = {
         _NOTICE,
         "Many claims on an offer, and nothing ever started there.",
         "The offer earns contribution at the idle rate all the same: ask the host.",
+    ),
+    "host-runs-nothing": Explanation(
+        _NOTICE,
+        "Of all jobs that a host started and that ended, none ever ran.",
+        "Every record is legal, and the host is of no use: look at its batch system, its accounts "
+        "for guests, and its daemon's log.",
     ),
     "receipts-late": Explanation(
         _NOTICE, "A home answers most usage records just before the deadline.", "Ask the home."

@@ -6,6 +6,7 @@ All are counted while the ledger passes, in memory that follows centres and offe
   how far their clocks are apart, as in NTP: half the difference of the two least delays;
 - declines by reason, for each pair;
 - offers that many claimed and on which nothing ever started;
+- hosts at which nothing that they start ever runs;
 - homes that answer most usage records in the last quarter before the deadline;
 - homes whose jobs exceeded a class's share and were counted as the next class down;
 - two centres that trade only with each other while others are there.
@@ -21,7 +22,17 @@ from p2pfed.core.audit.course import Told
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
-from p2pfed.core.records import Claim, Close, Dispute, Job, Receipt, Start
+from p2pfed.core.records import (
+    Claim,
+    Close,
+    Dispute,
+    End,
+    Job,
+    Lost,
+    Outcome,
+    Receipt,
+    Start,
+)
 from p2pfed.core.state import State
 from p2pfed.core.units import hlc_ms
 
@@ -51,6 +62,8 @@ class Patterns:
         self._claims: Counter[Pair] = Counter()
         self._runs: Counter[Pair] = Counter()
         self._offers: dict[OfferId, _Offer] = {}
+        self._ran: Counter[CentreName] = Counter()
+        self._idle: Counter[CentreName] = Counter()
         self._answers: Counter[CentreName] = Counter()
         self._late: Counter[CentreName] = Counter()
         self._jobs: Counter[CentreName] = Counter()
@@ -94,6 +107,12 @@ class Patterns:
             if entry is not None and entry.claim is not None:
                 offer_id = OfferId(entry.claim.offer_id)
                 self._offers.setdefault(offer_id, _Offer()).starts += 1
+        elif isinstance(record, End):
+            self._end(centre, ran=record.core_s > 0 or record.outcome not in _NEVER_RAN)
+        elif isinstance(record, Lost):
+            entry = self._state.registers.claims.get(ClaimId(record.claim_id))
+            if entry is not None and entry.claim is not None and entry.host_side.native_name:
+                self._end(entry.claim.offer_id.centre, ran=False)
         elif isinstance(record, Receipt | Dispute):
             entry = self._state.registers.claims.get(ClaimId(record.claim_id))
             if entry is not None and entry.host_side.ended:
@@ -101,11 +120,19 @@ class Patterns:
                 self._answers[centre] += 1
                 self._late[centre] += 4 * waited_ms > 3 * self._state.rules.receipt_deadline_ms
 
+    def _end(self, host: CentreName, *, ran: bool) -> None:
+        self._ran[host] += ran
+        self._idle[host] += not ran
+
     # The end
 
     def finish(self) -> None:
         """Names what stands out."""
         self._name_clocks()
+        for host, count in sorted(self._idle.items()):
+            if count >= FEW and not self._ran[host]:
+                text = f"{count} jobs that it started ended, and none of them ever ran"
+                self._name("host-runs-nothing", host, text)
         self._name_declines()
         self._name_offers()
         for home, count in sorted(self._answers.items()):
@@ -166,4 +193,5 @@ class Patterns:
 
 _TIMES_KEPT: Final = 256
 _MEMBERS_MIN: Final = 3
-_COUNTED: Final = frozenset({Job, Claim, Close, Start, Receipt, Dispute})
+_COUNTED: Final = frozenset({Job, Claim, Close, Start, End, Lost, Receipt, Dispute})
+_NEVER_RAN: Final = frozenset({Outcome.NOT_STARTED, Outcome.NOT_FOUND, Outcome.NODE_FAILURE})

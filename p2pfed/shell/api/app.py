@@ -123,6 +123,10 @@ async def _balance(door: Door, _request: Request) -> Response:
     return JSONResponse({"balances": door.balance()})
 
 
+async def _counters(door: Door, _request: Request) -> Response:
+    return JSONResponse(door.counters())
+
+
 # What changes something
 
 
@@ -284,6 +288,7 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/jobs/{job_id}/files", _files),
     ("GET", "/jobs/{job_id}/files/{path:path}", _file),
     ("GET", "/balance", _balance),
+    ("GET", "/counters", _counters),
     ("GET", "/ledger", _ledger),
     ("GET", "/events", _events),
     *CONTROL_ROUTES,

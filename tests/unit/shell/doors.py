@@ -19,6 +19,8 @@ from p2pfed.node.admission import Mode
 from p2pfed.shell.answers import (
     BalanceView,
     ControlView,
+    CountersView,
+    CounterView,
     DecisionView,
     Explanation,
     GapView,
@@ -347,6 +349,14 @@ class MemoryDoor:
                 error=None,
             )
         ]
+
+    def counters(self) -> CountersView:
+        row = CounterView(
+            centre="beta", resource_class="cpu", day=20_000, contributed=7, consumed=0
+        )
+        return CountersView(
+            centre="alpha", federation_id=DIGEST, cut_ms=NOW_MS, view_digest=None, counters=[row]
+        )
 
     def members(self) -> list[MemberView]:
         return [
