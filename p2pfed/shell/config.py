@@ -93,6 +93,11 @@ class CentreConfig:
         return self.state / "snapshot"
 
     @property
+    def calls(self) -> Path:
+        """The log of what was asked of the daemon that may change something."""
+        return self.state / "calls.log"
+
+    @property
     def lock(self) -> Path:
         """The file that a running daemon keeps locked."""
         return self.state / "lock"

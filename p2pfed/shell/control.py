@@ -1,24 +1,25 @@
 """The control API on its Unix socket.
 
-Who may connect is decided by the file system alone: the socket has mode 0600, or 0660 and a group.
+Who may connect is decided by the file system alone: the socket has mode 0600, or 0660 and a group;
+who may change anything, then, by `p2pfed.shell.callers`.
 It is bound, given its mode and owner, and only then listened on, so there is no moment in which
 somebody else could slip in. The socket of a daemon that was killed is replaced: the lock on the
 state folder, taken before, proves that its daemon is gone.
 
 Who calls is what the kernel says of the other end of the connection (SO_PEERCRED, unix(7)): every
-order is logged with that account. hypercorn does not tell an application about its connection, so
-connections are accepted here, and each gets the application under a scope of its own.
+order is logged with that account, and no account holds more than `CONNECTIONS_MAX` connections, so
+that none can use up the daemon's file descriptors or keep the others out. hypercorn does not tell
+an application about its connection, so connections are accepted here, and each gets the application
+under a scope of its own.
 """
 
 from __future__ import annotations
 
-import grp
 import logging
 import os
-import pwd
 import socket
 import stat
-import struct
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,21 @@ from starlette.applications import Starlette
 
 from p2pfed.errors import InputError, StorageError
 from p2pfed.shell.api import make_app
-from p2pfed.shell.api.control_routes import PEER
+from p2pfed.shell.api.gate import CALLER, Gate
+from p2pfed.shell.callers import GROUP_REMEDY, Groups, group_id
+from p2pfed.shell.calllog import CallLog
 from p2pfed.shell.door import Door
 
+log = logging.getLogger("p2pfed.control")
+
+EVERYBODY: Final = Groups()
+"""No groups: whoever may connect, which is the daemon's account, may do all."""
+BACKLOG: Final = 512
+"""Connections that the system holds ready for us to accept."""
 GRACE_S: Final = 2
 """How long answers that are under way may take when the daemon stops."""
-_UCRED: Final = struct.Struct("3i")
-"""`struct ucred`: process, user, group."""
+CONNECTIONS_MAX: Final = 128
+"""Connections of one account at a time; one more is closed at once."""
 
 
 def open_control_socket(path: Path, *, group: str = "") -> socket.socket:
@@ -96,39 +105,17 @@ def _failed(where: str, error: OSError) -> StorageError:
 def _give(path: Path, group: str) -> None:
     """Lets the group use the socket, and enter the folder that it lies in."""
     try:
-        gid = grp.getgrnam(group).gr_gid
+        gid = group_id(group)
         os.chown(path, -1, gid)
         if path.parent.stat().st_mode & 0o050 == 0o050:
             os.chown(path.parent, -1, gid)
-    except KeyError:
-        raise InputError(
-            "control-socket", f"there is no group {group!r}", where=str(path), remedy=_GROUP
-        ) from None
     except PermissionError:
         raise InputError(
             "control-socket",
             f"the daemon's account may not give files to the group {group!r}",
             where=str(path),
-            remedy=_GROUP,
+            remedy=GROUP_REMEDY,
         ) from None
-
-
-async def serve_control(
-    door: Door,
-    *,
-    path: Path,
-    group: str = "",
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serves the control API at `path` until cancelled; `started` when it accepts connections.
-
-    On cancellation the socket is removed and open connections are dropped. To let answers finish
-    first, set the event that `serve_control_until` takes.
-
-    Raises:
-        InputError, StorageError: as `open_control_socket`.
-    """
-    await serve_control_until(door, trio.Event(), path=path, group=group, task_status=task_status)
 
 
 async def serve_control_until(
@@ -136,14 +123,19 @@ async def serve_control_until(
     stop: trio.Event,
     *,
     path: Path,
-    group: str = "",
+    calls: CallLog,
+    groups: Groups = EVERYBODY,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """As `serve_control`, and also ends when `stop` is set.
+    """Serves the control API at `path`; `started` when it accepts connections.
 
-    No new connections are then taken, and answers under way get `GRACE_S` seconds.
+    When `stop` is set no new connections are taken, and answers under way get `GRACE_S` seconds. On
+    cancellation open connections are dropped. The socket is removed in both cases.
+
+    Raises:
+        InputError, StorageError: as `open_control_socket`.
     """
-    sock = open_control_socket(path, group=group)
+    sock = open_control_socket(path, group=groups.owner)
     config = Config()
     config.accesslog = None
     config.errorlog = logging.getLogger("p2pfed.control.http")
@@ -151,9 +143,10 @@ async def serve_control_until(
     context = WorkerContext(None)
     try:
         sock.setblocking(False)
-        sock.listen(config.backlog)
+        sock.listen(BACKLOG)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        handler = partial(_serve_connection, make_app(door), config, context)
+        app = make_app(door, Gate(calls))
+        handler = partial(_serve_connection, app, config, context, groups, Counter())
         async with trio.open_nursery() as answering:
             async with trio.open_nursery() as accepting:
                 serve = partial(trio.serve_listeners, handler_nursery=answering)
@@ -169,31 +162,34 @@ async def serve_control_until(
 
 
 async def _serve_connection(
-    app: Starlette, config: Config, context: WorkerContext, stream: trio.SocketStream
+    app: Starlette,
+    config: Config,
+    context: WorkerContext,
+    groups: Groups,
+    connections: Counter[int],
+    stream: trio.SocketStream,
 ) -> None:
-    who = peer_name(stream.socket)
+    """Serves one connection; `connections` counts those that are open, by account."""
+    caller = groups.caller(stream.socket)
+    if connections[caller.uid] >= CONNECTIONS_MAX:
+        log.warning("%s has %d connections to the control socket", caller.name, CONNECTIONS_MAX)
+        await trio.aclose_forcefully(stream)
+        return
 
     async def stamped(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, PEER: who}, receive, send)
+        await app({**scope, CALLER: caller}, receive, send)
 
     wrapped = wrap_app(cast(Framework, stamped), config.wsgi_max_body_size, "asgi")
-    await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, stream))
-
-
-def peer_name(sock: trio.socket.SocketType) -> str:
-    """The account at the other end of a Unix socket, by name, else by number."""
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    assert isinstance(data, bytes)
-    _, uid, _ = _UCRED.unpack(data)
+    connections[caller.uid] += 1
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+        await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, stream))
+    except* Exception as errors:  # noqa: BLE001 - hypercorn's own, as when a caller hangs up
+        log.info("lost a connection of %s: %r", caller.name, errors.exceptions[0])
+        await trio.aclose_forcefully(stream)
+    finally:
+        connections[caller.uid] -= 1
 
 
 def _remove(path: Path) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
-
-
-_GROUP: Final = "name a group in [control] that the daemon's account belongs to"

@@ -48,6 +48,8 @@ from p2pfed.shell.archivist import Archivist
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
+from p2pfed.shell.callers import Groups
+from p2pfed.shell.calllog import CallLog
 from p2pfed.shell.capacity.follow import Follower
 from p2pfed.shell.capacity.plan import part_names
 from p2pfed.shell.collector import keep_all, rarely_collecting
@@ -470,7 +472,8 @@ async def _serve_control(
         keeper,
         stop,
         path=config.control.socket,
-        group=config.control.group,
+        groups=Groups(group=config.control.group, readers=config.control.readers),
+        calls=CallLog(config.calls),
         task_status=task_status,
     )
 

@@ -84,6 +84,11 @@ class ControlConfig:
         default=Path("run/control.sock"),
     )
     group: str = key("Group that may use the socket; empty: only the owner", LINE, default="")
+    readers: str = key(
+        "Group that may look and change nothing; with it, only those in both groups change things",
+        LINE,
+        default="",
+    )
 
 
 @_section

@@ -24,9 +24,10 @@ from p2pfed.core.ids import OfferId, parse_position
 from p2pfed.core.limits import PAYLOAD_BYTES_MAX
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.shell.answers import JobResult, Notice
-from p2pfed.shell.api.control_routes import CONTROL_ROUTES, who_of
+from p2pfed.shell.api.control_routes import CONTROL_ROUTES
 from p2pfed.shell.api.council_routes import COUNCIL_ROUTES
 from p2pfed.shell.api.errors import error_view, status_of
+from p2pfed.shell.api.gate import Gate, who_of
 from p2pfed.shell.api.privacy_routes import PRIVACY_ROUTES
 from p2pfed.shell.api.rekeying_routes import REKEYING_ROUTES
 from p2pfed.shell.api.requests import (
@@ -46,32 +47,43 @@ Handler = Callable[[Door, Request], Awaitable[Response]]
 _LOG: Final = logging.getLogger("p2pfed.control")
 
 
-def make_app(door: Door) -> Starlette:
-    """The ASGI application that serves `door`."""
+def make_app(door: Door, gate: Gate) -> Starlette:
+    """The ASGI application that serves `door` to those whom `gate` lets through."""
     routes = [
-        Route(f"/v1{path}", partial(_guarded, handler, door), methods=[method])
+        Route(f"/v1{path}", partial(_guarded, handler, door, gate), methods=[method])
         for method, path, handler in ROUTES
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
 
-async def _guarded(handler: Handler, door: Door, request: Request) -> Response:
-    """Every error becomes an answer; one that nobody foresaw is logged with its trace."""
+async def _guarded(handler: Handler, door: Door, gate: Gate, request: Request) -> Response:
+    """Every error becomes an answer; one that nobody foresaw is logged with its trace.
+
+    Whatever a call came to is in the log of calls before its answer leaves.
+    """
+    outcome = "given-up"  # the caller hung up, or the daemon ended, before there was an answer
     try:
-        return await handler(door, request)
+        with gate.admitted(request):
+            answer = await handler(door, request)
+        outcome = str(answer.status_code)
+        return answer
     except P2pfedError as error:
+        outcome = error.code
         return JSONResponse(error_view(error), status_of(error))
     except ClientDisconnect:
-        raise
+        return Response(status_code=400)  # nobody reads it
     except Exception:  # noqa: BLE001 - one bad request must not end the daemon
         _LOG.exception("the control API failed at %s %s", request.method, request.url.path)
-        answer = P2pfedError(
+        failure = P2pfedError(
             "internal-error",
             "the daemon failed at this request; it goes on",
             where=f"{request.method} {request.url.path}",
             remedy="the daemon's log holds the trace; please report it",
         )
-        return JSONResponse(error_view(answer), 500)
+        outcome = failure.code
+        return JSONResponse(error_view(failure), 500)
+    finally:
+        gate.note(request, outcome)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -1,8 +1,4 @@
-"""The routes for a centre's own orders.
-
-Who orders is not what a caller says but what the kernel says of the other end of the socket
-(`p2pfed.shell.control` puts it into the request's scope).
-"""
+"""The routes for a centre's own orders."""
 
 from __future__ import annotations
 
@@ -16,18 +12,12 @@ from p2pfed.core.ids import CENTRE_NAME, CentreName, ClaimId, parse_position
 from p2pfed.core.kinds import LINE
 from p2pfed.errors import InputError
 from p2pfed.node.admission import Mode
+from p2pfed.shell.api.gate import who_of
 from p2pfed.shell.api.requests import job_id_of, parse_limit, read_body, refuse_unknown
 from p2pfed.shell.door import Door
 
-PEER: Final = "p2pfed.peer"
-"""Key of the ASGI scope under which the caller's account stands."""
 DECISIONS_LISTED: Final = 100
 """Decisions in an answer that names no limit."""
-
-
-def who_of(request: Request) -> str:
-    """The local account that calls."""
-    return str(request.scope.get(PEER, "unknown"))
 
 
 def _reason(items: dict[str, Any]) -> str:
@@ -49,15 +39,13 @@ async def _state(door: Door, _request: Request) -> Response:
 
 async def _set_mode(door: Door, request: Request) -> Response:
     items = await _read(request, "mode")
-    modes = {mode.value: mode for mode in Mode}
-    if items.get("mode") not in modes:
-        known = ", ".join(modes)
+    wanted = next((mode for mode in Mode if mode.value == items.get("mode")), None)
+    if wanted is None:
+        known = ", ".join(mode.value for mode in Mode)
         raise InputError(
             "request-field-value", f"mode is {items.get('mode')!r}", remedy=f"use one of {known}"
         )
-    state = await door.control.set_mode(
-        modes[items["mode"]], who=who_of(request), reason=_reason(items)
-    )
+    state = await door.control.set_mode(wanted, who=who_of(request), reason=_reason(items))
     return JSONResponse(state)
 
 

@@ -54,7 +54,7 @@ async def _read(request: Request, *known: str) -> dict[str, Any]:
 
 
 def _parse_proposal(items: dict[str, Any]) -> ProposalRequest:
-    kind = _KINDS.get(items.get("kind", ""))
+    kind = next((k for name, k in _KINDS.items() if name == items.get("kind")), None)
     if kind is None:
         raise InputError(
             "request-field-value",

@@ -13,12 +13,22 @@ from p2pfed.errors import ExecutorError, InputError, P2pfedError, StateError, St
 
 _BRANCHES: Final[dict[int, type[P2pfedError]]] = {
     HTTPStatus.BAD_REQUEST: InputError,
+    HTTPStatus.FORBIDDEN: StateError,
     HTTPStatus.NOT_FOUND: StateError,
     HTTPStatus.METHOD_NOT_ALLOWED: StateError,
     HTTPStatus.CONFLICT: StateError,
     HTTPStatus.BAD_GATEWAY: ExecutorError,
+    HTTPStatus.SERVICE_UNAVAILABLE: StateError,
     HTTPStatus.INSUFFICIENT_STORAGE: StorageError,
 }
+
+
+_STATES: Final[dict[str, int]] = {
+    "control-read-only": HTTPStatus.FORBIDDEN,
+    "owner-denied": HTTPStatus.FORBIDDEN,
+    "control-busy": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Refusals with a status of their own."""
 
 
 class ErrorView(TypedDict):
@@ -31,14 +41,14 @@ class ErrorView(TypedDict):
 
 
 def status_of(error: P2pfedError) -> int:
-    """The HTTP status of an error: 400, 404, 409, 502, 507, or 500 for what is in no branch."""
+    """The status for an error: 400, 403, 404, 409, 502, 503, 507, or 500 if it is in no branch."""
     match error:
         case InputError():
             return HTTPStatus.BAD_REQUEST
         case StateError() if error.code.endswith("-unknown"):
             return HTTPStatus.NOT_FOUND
         case StateError():
-            return HTTPStatus.CONFLICT
+            return _STATES.get(error.code, HTTPStatus.CONFLICT)
         case ExecutorError():
             return HTTPStatus.BAD_GATEWAY
         case StorageError():

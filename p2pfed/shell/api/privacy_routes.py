@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from p2pfed.errors import InputError
 from p2pfed.shell.answers import DisclosureView
-from p2pfed.shell.api.control_routes import who_of
+from p2pfed.shell.api.gate import who_of
 from p2pfed.shell.api.requests import job_id_of, read_body, refuse_unknown
 from p2pfed.shell.door import Door
 

@@ -37,8 +37,10 @@ from p2pfed.shell.answers import (
     RetentionView,
     StatusView,
 )
+from p2pfed.shell.callers import Groups
+from p2pfed.shell.calllog import CallLog
 from p2pfed.shell.client import Client
-from p2pfed.shell.control import serve_control_until
+from p2pfed.shell.control import EVERYBODY, serve_control_until
 from p2pfed.shell.door import JobQuery, OfferRequest, Submission
 from p2pfed.shell.notices import Notices
 from p2pfed.shell.rekeying import RotationView
@@ -485,7 +487,7 @@ class MemoryDoor:
 
 
 @contextmanager
-def served(door: MemoryDoor) -> Iterator[Client]:
+def served(door: MemoryDoor, groups: Groups = EVERYBODY) -> Iterator[Client]:
     """A client of `door`, which is really served, by hypercorn on a Unix socket, in a thread."""
     path = door.folder / "control.sock"
     started: Queue[tuple[trio.lowlevel.TrioToken, trio.Event]] = Queue()
@@ -493,7 +495,8 @@ def served(door: MemoryDoor) -> Iterator[Client]:
     async def main() -> None:
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_control_until, door, stop, path=path))
+            serve = partial(serve_control_until, door, stop, path=path, groups=groups)
+            await nursery.start(partial(serve, calls=CallLog(door.folder / "calls.log")))
             started.put((trio.lowlevel.current_trio_token(), stop))
             await stop.wait()
             door.notices.close()

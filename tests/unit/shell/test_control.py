@@ -388,6 +388,8 @@ def test_what_waits_and_what_was_decided_is_listed(client: Client, door: MemoryD
     ("method", "path", "body", "status"),
     [
         ("POST", "/control", {"mode": "shut"}, 400),
+        ("POST", "/control", {"mode": {}}, 400),
+        ("POST", "/proposals", {"kind": ["admit"]}, 400),
         ("POST", "/control", {"mode": "open", "reason": "two\nlines"}, 400),
         ("POST", "/control/blocked/Beta", {}, 400),
         ("POST", "/requests/beta.3.0", {"approve": "yes"}, 400),
