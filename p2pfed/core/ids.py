@@ -97,6 +97,11 @@ def on_branch(position: Position, block_id: BlockId) -> Position:
     return position._replace(epoch=mark * _BRANCH + position.epoch)
 
 
+def is_on_branch(position: Position) -> bool:
+    """Whether it is an id that `on_branch` gave."""
+    return position.epoch >= _BRANCH
+
+
 class Place(NamedTuple):
     """Where a stored block stands.
 

@@ -166,6 +166,7 @@ class Rules:
     kill_grace_ms: int = _rule(30_000, Group.TIMING, 12, 0, 3_600_000)
     receipt_deadline_ms: int = _rule(604_800_000, Group.TIMING, 13, 1_000, _YEAR_MS)
     checkpoint_ms: int = _rule(3_600_000, Group.TIMING, 14, 1_000, _DAY_MS)
+    objection_ms: int = _rule(_DAY_MS // 2, Group.TIMING, 15, 0, _YEAR_MS)
 
     urgency_points_per_hour: int = _rule(100, Group.SCORING, 1, 1, _POINTS_MAX)
     balance_points: int = _rule(500, Group.SCORING, 2, 0, _POINTS_MAX)
@@ -182,6 +183,7 @@ class Rules:
     max_attempts: int = _rule(5, Group.LIMITS, 2, 1, 1_000)
     live_jobs_max: int = _rule(100_000, Group.LIMITS, 3, 1, 10_000_000)
     evictions_max: int = _rule(3, Group.LIMITS, 4, 1, 1_000)
+    objections_max: int = _rule(5_000, Group.LIMITS, 5, 0, 10_000_000)
 
     notice_rounds: int = _rule(30, Group.GOVERNANCE, 1, 1, 1_000_000)
     proposal_max_ms: int = _rule(30 * _DAY_MS, Group.GOVERNANCE, 2, 1_000, _YEAR_MS)
@@ -354,6 +356,10 @@ def _check_conflicts(rules: Rules) -> None:
         (
             rules.approval_wait_ms < rules.claim_wait_ms,
             "approval_wait_ms is below claim_wait_ms: asking a human would be the faster way",
+        ),
+        (
+            rules.objection_ms > rules.receipt_deadline_ms,
+            "objection_ms is above receipt_deadline_ms: a dispute would come too late to count",
         ),
         (
             rules.decay_num > rules.decay_den,

@@ -24,21 +24,26 @@ from typing import cast
 from p2pfed.core.accounting import Accounts, Standing
 from p2pfed.core.blocks import Ack, Block
 from p2pfed.core.books import Books
-from p2pfed.core.closing import OFFER_KEPT_MS, disputed_in_time, is_closed, settled_in_time
-from p2pfed.core.constitution import Decision, Member
-from p2pfed.core.entries import ClaimEntry, JobEntry, outcome_of
+from p2pfed.core.charges import Charges
+from p2pfed.core.closing import OFFER_KEPT_MS, is_closed
+from p2pfed.core.constitution import Member
 from p2pfed.core.governance import Governance
-from p2pfed.core.ids import CentreName, ClaimId, FeedKey, JobId, OfferId, Position
-from p2pfed.core.lifecycle import HOLDS_CAPACITY, ClaimState, JobState
+from p2pfed.core.ids import (
+    CentreName,
+    ClaimId,
+    FeedKey,
+    JobId,
+    OfferId,
+    Position,
+)
+from p2pfed.core.lifecycle import JobState
 from p2pfed.core.matching import MatchInput
 from p2pfed.core.matching_fit import OfferState, Running
-from p2pfed.core.posting import Shares, Witnesses, claimed_amount
+from p2pfed.core.posting import Shares, Witnesses
 from p2pfed.core.queue import Queue, QueuedJob
 from p2pfed.core.records import (
-    CHARGED_OUTCOMES,
     CLAIM_RECORDS,
     Cancel,
-    Claim,
     Done,
     ForkProof,
     Hold,
@@ -51,7 +56,7 @@ from p2pfed.core.records import (
     Unhold,
 )
 from p2pfed.core.registers import Registers
-from p2pfed.core.rules import ResourceClass, Rules, WorkClass
+from p2pfed.core.rules import Rules, WorkClass
 from p2pfed.core.seen import offer_state, running_of, shape_of
 from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, day_of, hlc_ms
@@ -83,9 +88,9 @@ class State:
         self.version = self._posting_version = self.governance.versions()[0]
         self._lived_by: tuple[Position | None, ...] = (None,)
         self.stale = False
-        self._resources = {resource.name: resource for resource in rules.resource_classes}
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))
+        self.charges = Charges(self.governance, self._accounts, rules)
         self.heard: dict[CentreName, HlcTime] = {}
         self.forked: frozenset[FeedKey] = frozenset()
         self.inert_count = 0
@@ -99,9 +104,6 @@ class State:
         self._held: dict[OfferId, dict[ClaimId, Running]] = {}
         self._offers: dict[OfferId, OfferState] = {}
         self._stale_offers: set[OfferId] = set()
-        self._committed_by: dict[ClaimId, int] = {}
-        self._committed: dict[CentreName, int] = {}
-        self._deadlines: list[tuple[int, ClaimId]] = []
         self._closing: list[tuple[int, OfferId]] = []
         self._closed: dict[JobId, None] = {}
         self._cut_ms = 0
@@ -163,12 +165,12 @@ class State:
     def settle(self, cut_ms: int) -> None:
         """Lets everything happen that time alone brings about up to `cut_ms` (never earlier)."""
         self._turn_to(cut_ms)
-        self._cut_ms = cut_ms
+        self._cut_ms = self.charges.cut_ms = cut_ms
         for overdue in self._witnesses.overdue(cut_ms):
             self._touched_jobs.update(dict.fromkeys(overdue))
         self._catch_up()
-        while self._deadlines and self._deadlines[0][0] <= cut_ms:
-            _, claim_id = heappop(self._deadlines)
+        while self.charges.due and self.charges.due[0][0] <= cut_ms:
+            _, claim_id = heappop(self.charges.due)
             self._refresh_claim(claim_id)
         self._catch_up()
 
@@ -196,7 +198,7 @@ class State:
         """Judges by other rules all that is judged at the cut; costs one pass over everything."""
         self.rules = rules
         self.registers.max_attempts = rules.max_attempts
-        self._resources = {resource.name: resource for resource in rules.resource_classes}
+        self.charges.rules = rules
         self._queue.set_urgency(rules.urgency_points_per_hour)
         self._accounts.set_rules(rules)
         self._touched_claims.update(dict.fromkeys(self.registers.claims))
@@ -255,7 +257,7 @@ class State:
         for entry in self.registers.claims.values():
             self.registers.note_dispute(entry)
         self._turn_to(cut_ms)
-        self._cut_ms = cut_ms
+        self._cut_ms = self.charges.cut_ms = cut_ms
         self.heard.update(books.heard)
         self._offered_rest.update(books.rests)
         self._class_of.update(books.classes)
@@ -319,16 +321,11 @@ class State:
         elif isinstance(record, Hold | Unhold):
             self._touched_jobs[JobId(touched)] = None
 
-    def _deadline_ms(self, entry: ClaimEntry) -> int:
-        """Until when the usage of a claim that ended can be settled."""
-        ended_ms = hlc_ms(entry.host_side.ended)
-        return ended_ms + self.governance.version_at(ended_ms).rules.receipt_deadline_ms
-
     def _refresh_job(self, job_id: JobId) -> None:
         entry = self.registers.jobs.get(job_id)
         if entry is None:
             return
-        if entry.done and is_closed(entry, self.registers, self._cut_ms, self._deadline_ms):
+        if entry.done and is_closed(entry, self.registers, self._cut_ms, self.charges.deadline_ms):
             self._closed[job_id] = None
         work_class = self._counted_class(job_id)
         if work_class is None:
@@ -368,14 +365,15 @@ class State:
             return
         offer_id = OfferId(entry.claim.offer_id)
         held = self._held.get(offer_id)
-        if entry.state in HOLDS_CAPACITY:
+        holds = self.charges.holds(entry)
+        if holds:
             if held is None:
                 held = self._held[offer_id] = {}
             held[claim_id] = running_of(entry, job.job, self.rules)
         elif held is not None:
             held.pop(claim_id, None)
         self._stale_offers.add(offer_id)
-        self._refresh_usage(entry, entry.claim, job)
+        self.charges.refresh(entry, entry.claim, job, holds=holds)
         self._touched_jobs[job.job_id] = None
 
     # Accounts
@@ -407,78 +405,6 @@ class State:
             self._offered_rest[key] = amount_ms % 1000
             self._accounts.add_offered(centre, resource.name, day_of(now_ms), amount_ms // 1000)
 
-    def _refresh_usage(self, entry: ClaimEntry, claim: Claim, posted: JobEntry) -> None:
-        job = posted.job
-        resource = self._resources.get(job.resource_class)
-        unsettled = entry.state is ClaimState.ENDED and entry.settlement is None
-        bound = resource is not None and (entry.state in HOLDS_CAPACITY or unsettled)
-        points = resource.points(claimed_amount(job, resource)) if resource and bound else 0
-        self._commit(entry, points)
-        side = entry.host_side
-        if side.end is None or entry.handover is None:
-            return
-        ended_ms = hlc_ms(side.ended)
-        # The rules of the time of the End: what is counted and forgotten is never judged again.
-        rules = self.governance.version_at(ended_ms).rules
-        resource = rules.resource_class(job.resource_class)
-        if resource is None:
-            return
-        claimed = claimed_amount(job, resource)
-        deadline_ms = ended_ms + rules.receipt_deadline_ms
-        if not settled_in_time(entry, deadline_ms) and self._cut_ms < deadline_ms:
-            heappush(self._deadlines, (deadline_ms, entry.claim_id))
-        if outcome_of(entry, posted) not in CHARGED_OUTCOMES:
-            amount = None
-        else:
-            stated = resource.amount(core_s=side.end.core_s, gpu_s=side.end.gpu_s)
-            amount = self._counted(entry, min(stated, claimed), resource, deadline_ms)
-        self._accounts.set_usage(
-            entry.claim_id,
-            home=entry.home,
-            host=claim.offer_id.centre,
-            resource_class=resource.name,
-            day=day_of(ended_ms),
-            amount=amount,
-        )
-
-    def _counted(
-        self, entry: ClaimEntry, bounded: int, resource: ResourceClass, deadline_ms: int
-    ) -> int | None:
-        """What counts at this cut of usage within the claim; None if it does not count (yet)."""
-        if disputed_in_time(entry, deadline_ms):
-            core_s, gpu_s = self.of_dispute(entry)
-            return min(bounded, resource.amount(core_s=core_s, gpu_s=gpu_s))
-        settlement = entry.settlement
-        if settlement and settled_in_time(entry, deadline_ms):
-            return min(bounded, resource.amount(core_s=settlement.core_s, gpu_s=settlement.gpu_s))
-        return bounded if self._cut_ms >= deadline_ms else None
-
-    def decision_on(self, claim_id: ClaimId) -> Decision | None:
-        """What the members decided of a disputed claim, once it holds."""
-        for version in self.governance.versions():
-            decision = version.decision
-            if decision and decision.claim_id == claim_id and version.start_ms <= self._cut_ms:
-                return decision
-        return None
-
-    def of_dispute(self, entry: ClaimEntry) -> tuple[int, int]:
-        """The amounts that count of a dispute: agreed, decided, else what the home states."""
-        assert entry.dispute is not None
-        agreed = entry.agreement()
-        settle_until_ms = hlc_ms(entry.disputed) + self.rules.dispute_settle_ms
-        if agreed is not None and hlc_ms(agreed[0]) <= settle_until_ms:
-            return agreed[1:]
-        decision = self.decision_on(entry.claim_id)
-        if decision is not None:
-            return decision.core_s, decision.gpu_s
-        return entry.dispute.core_s, entry.dispute.gpu_s
-
-    def _commit(self, entry: ClaimEntry, points: int) -> None:
-        before = self._committed_by.pop(entry.claim_id, 0)
-        if points:
-            self._committed_by[entry.claim_id] = points
-        self._committed[entry.home] = self._committed.get(entry.home, 0) + points - before
-
     # What a round reads
 
     def alive(self, cut_ms: int) -> frozenset[CentreName]:
@@ -500,11 +426,7 @@ class State:
     def committed(self, centre: CentreName) -> int:
         """Points of the claims that the centre has running or unsettled."""
         self._catch_up()
-        return self._committed.get(centre, 0)
-
-    def committed_for(self, claim_id: ClaimId) -> int:
-        """The part of its home's committed points that one claim has."""
-        return self._committed_by.get(claim_id, 0)
+        return self.charges.committed(centre)
 
     def class_used(self, job_id: JobId) -> str | None:
         """The work class that a job counts as; None if the rules or the cut don't know it."""

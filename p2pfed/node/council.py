@@ -134,7 +134,7 @@ class Council:
         if job is None or job.done:
             raise StateError(
                 "dispute-late",
-                "this centre has said its last word on the job: a day after the receipt",
+                "this centre has said its last word on the job: the time to dispute it is over",
             )
         if entry.dispute is not None:
             raise StateError("dispute-open", f"claim {record.claim_id} is disputed already")

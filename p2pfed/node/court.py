@@ -195,7 +195,7 @@ class Court:
         oldest_ms = entry.changed_ms - self._rules.claim_wait_ms
         cut_ms = min(now_ms, max(self._rounds.cut_ms(claim.round), oldest_ms))
         standing = state.standing(entry.home, self._ledger.view.cut_ms)
-        home_balance = balance(standing, -state.committed_for(entry.claim_id))
+        home_balance = balance(standing, -state.charges.committed_for(entry.claim_id))
         used = state.class_used(job.job_id) or job.job.work_class
         verdict = self._ledger.live.judge(job)
         shape = shape_of(job.job_id, job.job, used, verdict, self._rules)

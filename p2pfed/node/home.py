@@ -74,22 +74,18 @@ NO_RESULT = bytes(32)
 
 
 class Home:
-    """What we do with our own jobs and claims.
-
-    Attributes:
-        objection_ms: how long after a receipt our people may still dispute the usage.
-    """
+    """What we do with our own jobs and claims."""
 
     def __init__(self, ledger: Ledger, host: Host, deadlines: Deadlines, trust: Trust) -> None:
         self._ledger = ledger
         self._host = host
-        self.objection_ms = 0
         self._deadlines = deadlines
         self._trust = trust
         self._fetching: set[ClaimId] = set()
         self._fetched: set[ClaimId] = set()
         self._hopeless: set[ClaimId] = set()
         self._forgotten: set[JobId] = set()
+        self._undisputed: dict[JobId, None] = {}  # what waits for a dispute, the oldest first
         self._early: dict[ClaimId, list[PayloadAsked]] = {}
         self.siblings = Siblings(ledger)
 
@@ -486,14 +482,25 @@ class Home:
         if not may_be_done(job, live):
             return
         until_ms = self._objection_until_ms(job)
-        if turn.now_ms < until_ms:
-            self._deadlines.at(until_ms, job.claims[-1])
-        else:
-            self._ledger.write(Done(job_id=job.job_id), turn.now_ms)
-            self._forgotten.discard(job.job_id)
+        if turn.now_ms >= until_ms:
+            self._say_last_word(job.job_id, turn)
+            return
+        self._deadlines.at(until_ms, job.claims[-1])
+        self._undisputed[job.job_id] = None
+        while len(self._undisputed) > self._rules.objections_max:
+            oldest = next(iter(self._undisputed))
+            del self._undisputed[oldest]
+            entry = live.jobs.get(oldest)
+            if entry is not None and not entry.done and may_be_done(entry, live):
+                self._say_last_word(oldest, turn)
+
+    def _say_last_word(self, job_id: JobId, turn: Turn) -> None:
+        self._ledger.write(Done(job_id=job_id), turn.now_ms)
+        self._forgotten.discard(job_id)
+        self._undisputed.pop(job_id, None)
 
     def _objection_until_ms(self, job: JobEntry) -> int:
         """Until when our people may still dispute what the job consumed: our last word waits."""
         claims = (self._ledger.live.claims[claim_id] for claim_id in job.claims)
         ran = [hlc_ms(entry.settled) for entry in claims if entry.settlement is not None]
-        return max(ran) + self.objection_ms if ran and self.objection_ms else 0
+        return max(ran) + self._rules.objection_ms if ran else 0

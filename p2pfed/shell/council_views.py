@@ -263,7 +263,7 @@ def dispute(node: Node, entry: ClaimEntry) -> DisputeView:
     assert entry.claim is not None
     assert said is not None
     settle_until_ms = hlc_ms(entry.disputed) + rules.dispute_settle_ms
-    core_s, gpu_s = state.of_dispute(entry)
+    core_s, gpu_s = state.charges.of_dispute(entry)
     return DisputeView(
         claim_id=str(entry.claim_id),
         job_id=str(entry.claim.job_id),
@@ -288,7 +288,7 @@ def _dispute_state(node: Node, entry: ClaimEntry, settle_until_ms: int) -> Dispu
     agreed = entry.agreement()
     if agreed is not None and hlc_ms(agreed[0]) <= settle_until_ms:
         return "settled"
-    if state.decision_on(entry.claim_id) is not None:
+    if state.charges.decision_on(entry.claim_id) is not None:
         return "decided"
     if now_ms <= settle_until_ms:
         return "open"

@@ -26,7 +26,6 @@ from p2pfed.core.charter import Charter, check_charter, decode_charter
 from p2pfed.core.constitution import founders
 from p2pfed.core.ids import Head
 from p2pfed.core.keys import key_id
-from p2pfed.core.units import DAY_MS
 from p2pfed.errors import InputError, P2pfedError
 from p2pfed.execute.interface import Executor
 from p2pfed.node.effects import (
@@ -79,8 +78,6 @@ from p2pfed.store.spool import Spool
 
 log = logging.getLogger("p2pfed.daemon")
 
-OBJECTION_MS = DAY_MS
-"""How long after a receipt this centre's people may still dispute what a job consumed."""
 _MEMORY = {
     Restart.START: Memory.SURE,
     Restart.RECOVER: Memory.BEHIND,
@@ -270,10 +267,7 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
         address=config.advertise,
         epoch=max((f.epoch for f in database.frontier() if f.centre == config.name), default=0),
     )
-
-    node = Node(me, federation, config.policy, random.Random(), database)  # noqa: S311
-    node.home.objection_ms = OBJECTION_MS
-    return node
+    return Node(me, federation, config.policy, random.Random(), database)  # noqa: S311
 
 
 def _judge(

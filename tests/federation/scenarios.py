@@ -9,6 +9,7 @@ from p2pfed.simulate.scene import Faults
 from p2pfed.simulate.world import World
 
 RULES = Rules(
+    objection_ms=0,
     round_ms=1_000,
     settle_ms=300,
     heartbeat_ms=1_000,

@@ -42,6 +42,7 @@ from tests.writers import START_MS, Writer
 
 NAMES = ("alpha", "beta", "gamma")
 RULES = Rules(
+    objection_ms=0,
     heartbeat_ms=3_000,
     receipt_deadline_ms=60_000,
     max_attempts=2,

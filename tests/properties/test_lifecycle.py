@@ -41,6 +41,7 @@ from p2pfed.core.rules import Rules
 
 S = 1_000
 RULES = Rules(
+    objection_ms=0,
     clock_error_ms=S,
     claim_wait_ms=3 * S,
     accept_wait_ms=2 * S,

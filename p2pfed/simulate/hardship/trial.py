@@ -29,6 +29,7 @@ FOUND_MS: Final = 20_000
 HEAL_MS: Final = 600_000
 
 RULES: Final = Rules(
+    objection_ms=0,
     round_ms=1_000,
     settle_ms=300,
     heartbeat_ms=1_000,

@@ -16,6 +16,7 @@ STEP_MS = 1_000
 START_MS = 1_000_000
 
 RULES = Rules(
+    objection_ms=0,
     round_ms=3_600_000,
     heartbeat_ms=3_600_000,
     offer_lease_ms=86_400_000,

@@ -35,7 +35,12 @@ from p2pfed.core.units import HlcTime, hlc
 from tests.writers import START_MS, Writer
 
 HOME, HOST, OTHER = (CentreName(name) for name in ("home", "host", "other"))
-RULES = Rules(heartbeat_ms=10_000, offer_lease_ms=60_000, receipt_deadline_ms=100_000)
+RULES = Rules(
+    heartbeat_ms=10_000,
+    offer_lease_ms=60_000,
+    receipt_deadline_ms=100_000,
+    objection_ms=0,
+)
 OFFER = Offer(
     resource_class="cpu",
     nodes=2,

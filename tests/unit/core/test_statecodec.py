@@ -34,10 +34,10 @@ DERIVED = {
 STATE_WRITTEN = {"registers", "heard", "_accounts", "_witnesses", "_shares", "_class_of"}
 STATE_WRITTEN |= {"_offered_rest", "_cut_ms"}
 STATE_WRITTEN |= {"governance"}
-STATE_GIVEN = {"rules", "members", "_resources"}
+STATE_GIVEN = {"rules", "members"}
 STATE_DERIVED = {"version", "_posting_version", "_lived_by", "stale", "forked"}
-STATE_DERIVED |= {"_queue", "_open", "_held", "_offers", "_committed_by", "_committed"}
-STATE_DERIVED |= {"_deadlines", "_closing", "_closed", "inert_count"}
+STATE_DERIVED |= {"_queue", "_open", "_held", "_offers", "charges"}
+STATE_DERIVED |= {"_closing", "_closed", "inert_count"}
 STATE_DERIVED |= {"_touched_jobs", "_touched_claims", "_stale_offers"}
 
 REGISTERS_WRITTEN = {"offers", "jobs", "claims", "contacts", "folded"}

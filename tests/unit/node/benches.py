@@ -51,6 +51,7 @@ from tests.writers import FEDERATION, START_MS, Writer, private_key, public_key
 ALPHA, BETA, GAMMA = (CentreName(name) for name in ("alpha", "beta", "gamma"))
 NAMES = (ALPHA, BETA, GAMMA)
 RULES = Rules(
+    objection_ms=0,
     round_ms=1_000,
     settle_ms=300,
     heartbeat_ms=1_000,

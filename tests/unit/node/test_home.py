@@ -540,3 +540,36 @@ def test_a_job_that_is_over_leaves_the_state_at_the_next_cut_and_can_still_be_lo
     bench.restart()
     bench.wait(3_000)
     assert job_state(bench) is JobState.COMPLETED
+
+
+# The time to dispute
+
+
+def ended_cleanly(bench: Bench) -> JobId:
+    """A job of alpha that ran at beta and was countersigned."""
+    claim_id = leased(bench)
+    bench.run_at_beta(claim_id, Outcome.COMPLETED)
+    entry = bench.node.ledger.live.job_of(claim_id)
+    assert entry is not None
+    return entry.job_id
+
+
+def test_the_last_word_waits_for_the_time_in_which_the_rules_let_people_dispute() -> None:
+    bench = Bench(rules=replace(RULES, objection_ms=50_000))
+    job_id = ended_cleanly(bench)
+    assert bench.written(Receipt) and not bench.written(Done)
+    bench.wait(40_000)
+    assert not bench.written(Done)
+    bench.wait(20_000)
+    assert bench.written(Done) == [Done(job_id=job_id)]
+
+
+def test_of_too_many_finished_jobs_the_oldest_gets_its_last_word_early() -> None:
+    bench = Bench(rules=replace(RULES, objection_ms=500_000, objections_max=2))
+    first, second = ended_cleanly(bench), ended_cleanly(bench)
+    assert not bench.written(Done)
+    ended_cleanly(bench)
+    assert bench.written(Done) == [Done(job_id=first)]
+    bench.restart()
+    ended_cleanly(bench)
+    assert bench.written(Done) == [Done(job_id=first), Done(job_id=second)]

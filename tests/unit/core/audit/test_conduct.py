@@ -29,7 +29,7 @@ from p2pfed.core.records import (
 from p2pfed.core.rules import Rules
 from p2pfed.simulate.scribes import Scribes, Tamper
 
-RULES = Rules(fetch_ms=20_000, queue_ms=20_000, receipt_deadline_ms=60_000)
+RULES = Rules(fetch_ms=20_000, queue_ms=20_000, receipt_deadline_ms=60_000, objection_ms=0)
 Change = Callable[[Any], list[Record]]
 
 
