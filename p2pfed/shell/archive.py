@@ -14,9 +14,10 @@ import fnmatch
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -138,14 +139,18 @@ def collect_result(
     stdout: str,
     stderr: str,
     fetch: Sequence[str] = (),
+    guest_uid: int | None = None,
     bytes_max: int = RESULT_BYTES_MAX,
 ) -> Sealed:
     """Copies what is wanted back from a job's working directory into a result in `folder`.
 
     Stdout and stderr come first, then what matches a pattern of `fetch`, by path. What can't or may
     not be taken is left out and named with the reason: links, special files, files of another
-    account than the working directory's (a hard link to what is not the job's), names that are not
-    text, and what exceeds the limits. Never fails for what the job did.
+    account (a hard link to what is not the job's), names that are not text, and what exceeds the
+    limits. Never fails for what the job did.
+
+    The job's are the files of the working directory's owner. Where guests run as another account,
+    `guest_uid`, the job's are theirs, and of the owner's those that have no second name.
 
     `folder` exists and is empty or holds an earlier try, which is overwritten.
 
@@ -154,12 +159,12 @@ def collect_result(
     """
     (folder / FILES).mkdir(mode=0o700, exist_ok=True)
     source, target = Members(work), Members(folder / FILES)
-    owner = work.stat().st_uid
+    is_jobs = partial(_is_jobs, owner=work.stat().st_uid, guest=guest_uid)
     taken: list[Member] = []
     left_out: list[tuple[str, str]] = []
     room = bytes_max
     for item in _wanted(source.walk(), (stdout, stderr), fetch):
-        why = _objection(item, owner)
+        why = _objection(item, is_jobs)
         if not why and item.status.st_size > room:
             why = "too-large"
         if not why and len(taken) >= ARCHIVE_MEMBERS_MAX:
@@ -173,7 +178,7 @@ def collect_result(
             left_out.append((item.path, "unreadable"))
             continue
         with opened(descriptor):
-            if os.fstat(descriptor).st_uid == owner:
+            if is_jobs(os.fstat(descriptor)):
                 taken.append(_copied(descriptor, item, target))
                 room -= taken[-1].size
     # Many long names could make a list that nobody may read; the last ones then stay behind.
@@ -224,11 +229,18 @@ def _wanted(found: list[Found], first: tuple[str, str], patterns: Sequence[str])
     return streams + others
 
 
-def _objection(item: Found, owner: int) -> str:
+def _is_jobs(status: os.stat_result, *, owner: int, guest: int | None) -> bool:
+    """True if a file can only be the job's; a guest may link what is not, and not read it."""
+    if guest is None or guest == owner:
+        return status.st_uid == owner
+    return status.st_uid == guest or (status.st_uid == owner and status.st_nlink == 1)
+
+
+def _objection(item: Found, is_jobs: Callable[[os.stat_result], bool]) -> str:
     """Why a file may not be taken; empty if it may."""
     if not item.is_file:
         return "link" if stat.S_ISLNK(item.status.st_mode) else "not-a-file"
-    if item.status.st_uid != owner:
+    if not is_jobs(item.status):
         return "owner"
     try:
         check_member_path(item.path)

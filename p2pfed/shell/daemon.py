@@ -57,7 +57,13 @@ from p2pfed.shell.connections import Acceptor, open_listeners
 from p2pfed.shell.control import serve_control_until
 from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
-from p2pfed.shell.executors import declared_capacity, guest_queue, local_queue, make_executor
+from p2pfed.shell.executors import (
+    declared_capacity,
+    guest_queue,
+    guest_uid,
+    local_queue,
+    make_executor,
+)
 from p2pfed.shell.exports import Exports
 from p2pfed.shell.invitation import read_contacts
 from p2pfed.shell.links import Links, stored_reader
@@ -343,9 +349,7 @@ async def _main(parts: _Parts) -> None:
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
         tidy=lambda: _sweep(parts),
     )
-    natives = Natives(
-        parts.executor, parts.spool, brain.events, lambda offer: _place_of(keeper.config, offer)
-    )
+    natives = _make_natives(parts, brain, lambda: keeper.config)
     orders = LocalControl(
         brain,
         parts.database,
@@ -354,9 +358,7 @@ async def _main(parts: _Parts) -> None:
         reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         resumed=lambda: _open_offers(brain, keeper, parts),
     )
-    strays = Strays(
-        guest_queue(parts.config), brain, parts.spool.claim, natives=lambda: natives.alive
-    )
+    strays = Strays(guest_queue(parts.config), brain, parts.spool.claim, lambda: natives.alive)
     tls = Tls(parts.key.private, dict(parts.charter.keys()), parts.former)
     rekeying = Rekeying(brain, parts.config, parts.key, tls)
     archivist = _make_archivist(parts)
@@ -415,6 +417,13 @@ def _make_archivist(parts: _Parts) -> Archivist:
     return Archivist(
         parts.database, parts.charter_bytes, parts.charter.federation_id, parts.config.retention
     )
+
+
+def _make_natives(parts: _Parts, brain: Brain, config: Callable[[], CentreConfig]) -> Natives:
+    def place(offer: str) -> Place:
+        return _place_of(config(), offer)
+
+    return Natives(parts.executor, parts.spool, brain.events, place, guest_uid(parts.config))
 
 
 def _make_keeper(

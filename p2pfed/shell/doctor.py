@@ -21,6 +21,7 @@ from p2pfed.core.charter import check_charter, decode_charter
 from p2pfed.errors import ControlError, P2pfedError
 from p2pfed.execute.accounts import check_reach, find_account
 from p2pfed.execute.slurm import commands, parse
+from p2pfed.execute.slurm.localjobs import MARK
 from p2pfed.execute.slurm.runner import Runner
 from p2pfed.shell.answers import StatusView
 from p2pfed.shell.bulk_client import DISK_RESERVE_BYTES
@@ -238,7 +239,7 @@ def _slurm(config: CentreConfig) -> Iterator[Line]:
         remedy = f"scontrol update partition={settings.partition} state=up"
         yield fail("partition", f"{settings.partition} is {state}", remedy)
     if runner.by_sudo and account is not None:
-        yield from _sudo(account.name, ("sbatch", "scancel", "chmod"))
+        yield from _sudo(account.name, [["sbatch"], ["scancel"], ["chmod"]])
     yield _try_out(runner, config)
     yield from _records(cluster)
     if "linuxproc" in cluster.get("ProctrackType", ""):
@@ -273,20 +274,21 @@ def _records(cluster: dict[str, str]) -> Iterator[Line]:
         )
 
 
-def _sudo(account: str, programs: tuple[str, ...]) -> Iterator[Line]:
-    for program in programs:
+def _sudo(account: str, wanted: list[list[str]]) -> Iterator[Line]:
+    """A line for each command, with arguments as the daemon would give them."""
+    for program, *arguments in wanted:
         path = shutil.which(program) or program
-        command = ["sudo", "-n", "-l", "-u", account, path]
+        command = ["sudo", "-n", "-l", "-u", account, path, *arguments]
         try:
             code = subprocess.run(command, capture_output=True, check=False, timeout=10).returncode
         except (OSError, subprocess.TimeoutExpired):
             code = 1
         if code == 0:
-            yield ok("sudo", f"{program} as {account}")
+            yield ok("sudo", f"{' '.join([program, *arguments[:1]])} as {account}")
         else:
             yield fail(
                 "sudo",
-                f"the daemon may not run {path} as {account}",
+                f"the daemon may not run {' '.join([path, *arguments])} as {account}",
                 "add the rules of docs/how-to/run-a-slurm-site.md",
             )
 
@@ -297,4 +299,11 @@ def _export(config: CentreConfig, runner: Runner) -> Iterator[Line]:
         yield ok("export", f"from partition {name}, {partition.get('State', '?')}")
     if os.geteuid() != 0:
         find_account(config.export.operator)
-        yield from _sudo(config.export.operator, ("scontrol", "scancel"))
+        orders = (
+            commands.hold("1"),
+            commands.release("1"),
+            commands.set_comment("1", f"{MARK}x"),
+            commands.batch_script("1"),
+            commands.scancel_job("1"),
+        )
+        yield from _sudo(config.export.operator, list(orders))

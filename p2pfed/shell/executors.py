@@ -66,6 +66,16 @@ def local_queue(config: CentreConfig) -> LocalQueue | None:
     return LocalQueue(Runner(None, settings), Runner(operator, settings))
 
 
+def guest_uid(config: CentreConfig) -> int | None:
+    """The number of the account that guests run as; None: the daemon's own.
+
+    Raises:
+        ExecutorError: `executor-account`.
+    """
+    run_as = config.executor.run_as
+    return find_account(run_as).uid if run_as else None
+
+
 def guest_queue(config: CentreConfig) -> GuestQueue | None:
     """The queue of an account that only this daemon's guests use; None if there is no such.
 

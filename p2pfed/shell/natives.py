@@ -89,6 +89,7 @@ class Natives:
         spool: where claims and results lie.
         events: where what happens is told.
         place: where guests run who came by the offer of this name.
+        guest_uid: the account that guests run as, if it is not the daemon's.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class Natives:
         spool: Spool,
         events: trio.MemorySendChannel[Event],
         place: Callable[[str], Place] = lambda _: Place(),
+        guest_uid: int | None = None,
     ) -> None:
+        self._guest_uid = guest_uid
         self._place = place
         self._executor = executor
         self._spool = spool
@@ -399,6 +402,7 @@ class Natives:
                 stdout=attempt.native.stdout,
                 stderr=attempt.native.stderr,
                 fetch=wanted,
+                guest_uid=self._guest_uid,
             )
             self._spool.publish(staged, final)
         sealed = load_archive(final)

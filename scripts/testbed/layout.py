@@ -18,6 +18,8 @@ from pathlib import Path
 
 GUEST = "fedguest"
 RESIDENT = "resident"
+DAEMON = "fedaemon"
+"""The account of a daemon that is not root; its group of guests lets it read what they wrote."""
 _PORT_BASE = 17_800
 _PORTS_EACH = 100
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from scripts.testbed.daemons import TestbedError, is_running, run, stop, wait_for
 from scripts.testbed.database import database_up, slurmdbd_up, stop_database
 from scripts.testbed.layout import (
+    DAEMON,
     GUEST,
     RESIDENT,
     Cluster,
@@ -33,7 +34,7 @@ from scripts.testbed.layout import (
 ROOT = Path("/var/lib/slurm-testbed")
 NAMES = ("alpha", "beta", "gamma")
 UP_S = 60.0
-_PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+_PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "sudo")
 _ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server")
 _CGROUPS = ("memory", "freezer", "cpuset", "cpuacct", "devices")
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -104,6 +105,8 @@ def _up(names: list[str], settings: Settings) -> None:
     for account in (GUEST, RESIDENT):
         if not _has_account(account):
             run(["useradd", "--create-home", "--shell", "/bin/bash", account], log=None)
+    if not _has_account(DAEMON):
+        run(["useradd", "--system", "--shell", "/usr/sbin/nologin", "-G", GUEST, DAEMON], log=None)
     clusters = [_cluster(name, settings) for name in names]
     if settings.accounting:
         database_up(settings, names)

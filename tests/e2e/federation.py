@@ -112,6 +112,8 @@ class Centre:
     port: int
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    python: str = sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:
@@ -137,9 +139,9 @@ class Centre:
         self.starts += 1
         with (self.folder / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "p2pfed", "daemon", "--config", self.config],
+                [self.python, "-W", "error", "-m", "p2pfed", "daemon", "--config", self.config],
                 cwd="/",
-                env=_environment(TMPDIR=str(self.folder)),
+                env=_environment(TMPDIR=str(self.folder), **self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

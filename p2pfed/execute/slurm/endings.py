@@ -111,8 +111,9 @@ class Endings:
         }
         if self._runner.by_sudo and began:
             # It goes on after what is not the guest's own, and then fails.
+            folders = [f"{job.folder.absolute()}/{name}" for name in ("work", "tmp", "control")]
             with contextlib.suppress(RefusedError):
-                self._runner.act(["chmod", "-R", "g+rwX", f"{job.folder.absolute()}/work"])
+                self._runner.act(["chmod", "-R", "g+rwX", *folders])
         notices.post(str(make_folder(job, "batch") / "status"), fields)
         return read_status(job.folder / "batch" / "status", job.name)
 

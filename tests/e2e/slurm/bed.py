@@ -21,6 +21,7 @@ from p2pfed.execute.slurm.settings import SlurmSettings
 ROOT = Path(os.environ.get("P2PFED_TESTBED", "/var/lib/slurm-testbed"))
 GUEST = "fedguest"
 RESIDENT = "resident"
+DAEMON = "fedaemon"
 CLUSTERS = ("alpha", "beta", "gamma")
 
 

@@ -198,6 +198,24 @@ def test_a_hard_link_to_another_accounts_file_does_not_leave_the_host(tmp_path: 
     assert sealed.manifest.left_out == (("linked.dat", "owner"),)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_where_guests_are_another_account_their_files_are_taken_and_no_links_to_ours(
+    tmp_path: Path,
+) -> None:
+    """A daemon that is not root owns the folder; what it owns besides, a guest may have linked."""
+    guest = 65_534
+    work = tree(tmp_path / "work", {"out": b"hello", "input.dat": b"1", "made.dat": b"2"})
+    for name in ("out", "made.dat"):
+        os.chown(work / name, guest, -1)
+    key = tmp_path / "key.pem"
+    key.write_bytes(b"private")
+    (work / "key.dat").hardlink_to(key)
+    sealed = collect(work, tmp_path / "result", guest_uid=guest)
+    assert [m.path for m in sealed.manifest.members] == ["input.dat", "made.dat", "out"]
+    assert sealed.manifest.left_out == (("key.dat", "owner"),)
+    assert collect(work, tmp_path / "other", guest_uid=guest + 1).manifest.left_out != ()
+
+
 def test_names_that_are_no_text_and_depth_without_end_are_survived(tmp_path: Path) -> None:
     work = tree(tmp_path / "work", {"out": b"o"})
     (work / os.fsdecode(b"\xff.dat")).write_bytes(b"1")
