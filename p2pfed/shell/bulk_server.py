@@ -28,6 +28,7 @@ from p2pfed.node.events import (
 )
 from p2pfed.shell.archive import FILES, load_archive, opened, read_all
 from p2pfed.shell.bulk_wire import (
+    ASK_BYTES_MAX,
     AskPayload,
     AskResult,
     Contents,
@@ -94,7 +95,7 @@ class BulkServer:
         transfer = TransferId(next(self._numbers))
         sender, answers = trio.open_memory_channel[Answer](1)
         self._waiting[transfer] = sender
-        wire = Wire(stream)
+        wire = Wire(stream, message_bytes_max=ASK_BYTES_MAX)
         try:
             await self._converse(centre, transfer, wire, answers)
             await stream.aclose()

@@ -33,6 +33,8 @@ from p2pfed.shell.connections import Stream
 M = TypeVar("M")
 
 MESSAGE_BYTES_MAX: Final = MANIFEST_BYTES_MAX + 64
+ASK_BYTES_MAX: Final = 1024
+"""Any message of those who ask; only the answers of those who give hold a manifest."""
 STALL_S: Final = 60.0
 """A message or chunk that is under way arrives within this time, or the connection is given up."""
 RECEIVE_BYTES: Final = 1 << 18
@@ -189,9 +191,17 @@ def expected(message: Message, kind: type[M]) -> M:
 class Wire:
     """One bulk connection, read by whole messages and chunks."""
 
-    def __init__(self, stream: Stream, *, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        stall_s: float = STALL_S,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
+    ) -> None:
+        """`message_bytes_max` bounds what one message may make us hold."""
         self._stream = stream
         self._stall_s = stall_s
+        self._message_bytes_max = message_bytes_max
         self._buffer = bytearray()
 
     async def send(self, message: Message) -> None:
@@ -222,7 +232,7 @@ class Wire:
             await self._fill(4)
         _check(scope)
         size = int.from_bytes(self._buffer[:4], "big")
-        if not 0 < size <= MESSAGE_BYTES_MAX:
+        if not 0 < size <= self._message_bytes_max:
             raise InputError("bulk-message", f"a message announces {size} bytes")
         return decode_message((await self.receive_exactly(4 + size))[4:])
 

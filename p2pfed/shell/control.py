@@ -161,6 +161,14 @@ async def serve_control_until(
         _remove(path)
 
 
+class _Server(TCPServer):
+    """hypercorn's, which keeps a connection that its caller closed for as long as an idle one."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
 async def _serve_connection(
     app: Starlette,
     config: Config,
@@ -182,7 +190,7 @@ async def _serve_connection(
     wrapped = wrap_app(cast(Framework, stamped), config.wsgi_max_body_size, "asgi")
     connections[caller.uid] += 1
     try:
-        await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, stream))
+        await _Server(wrapped, config, context, ConnectionState({}), cast(Any, stream))
     except* Exception as errors:  # noqa: BLE001 - hypercorn's own, as when a caller hangs up
         log.info("lost a connection of %s: %r", caller.name, errors.exceptions[0])
         await trio.aclose_forcefully(stream)

@@ -221,6 +221,13 @@ def answers(path: Path) -> bool:
         return False
 
 
+def test_a_caller_that_leaves_gives_its_place_back_at_once(door: MemoryDoor) -> None:
+    with served(door) as client:
+        for _ in range(2 * CONNECTIONS_MAX):
+            with Client(client.path) as again:
+                assert again.status()
+
+
 def test_one_upload_too_many_is_told_to_come_again(
     door: MemoryDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
