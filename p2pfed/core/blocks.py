@@ -312,6 +312,20 @@ def peek_block_id(data: bytes) -> BlockId:
     return BlockId(hashlib.sha256(payload).digest())
 
 
+def peek_time(data: bytes) -> HlcTime:
+    """The time that a block of these bytes states, nothing verified: only to put it in order.
+
+    Raises:
+        InputError: as `split_block`, `block-header`, or as `codec.decode_unchecked`.
+    """
+    _, payload, _ = cose.cut(split_block(data)[0])
+    item = decode_unchecked(payload, where="block header")
+    time = item.get(5) if type(item) is dict else None
+    if type(time) is not int or not 0 <= time <= HLC_MAX:
+        _refuse("block-header", "a field of the block header has a wrong type or range")
+    return HlcTime(time)
+
+
 def peek_header(data: bytes) -> BlockHeader:
     """What a block of these bytes says of itself, its signature not verified: never to rely on.
 

@@ -7,10 +7,14 @@ the key by then, from the ledger alone.
 
 from __future__ import annotations
 
+from typing import Final
+
 from p2pfed.core.blocks import Block
 from p2pfed.core.governance import GOVERNANCE_RECORDS, Governance
 from p2pfed.core.keyring import Keyring
 from p2pfed.core.records import Adopt
+
+_DECIDING: Final = frozenset(GOVERNANCE_RECORDS)
 
 
 class Newcomers:
@@ -27,6 +31,8 @@ class Newcomers:
 
     def take(self, block: Block) -> None:
         """Takes note of a block that was admitted."""
+        if _DECIDING.isdisjoint(map(type, block.records)):
+            return
         granted = False
         for position, record in zip(block.positions(), block.records, strict=True):
             if isinstance(record, GOVERNANCE_RECORDS):

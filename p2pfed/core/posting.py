@@ -92,7 +92,13 @@ class Witnesses:
         del self._open[feed, seq_num]
         posts = self._posts[feed]
         index = bisect_left(posts.seq_nums, seq_num)
-        for column in (posts.seq_nums, posts.posted_ms, posts.first_ack_ms, posts.overdue):
+        for column in (
+            posts.seq_nums,
+            posts.posted_ms,
+            posts.wait_ms,
+            posts.first_ack_ms,
+            posts.overdue,
+        ):
             del column[index]
         del posts.jobs[index]
         if not posts.jobs:

@@ -308,7 +308,7 @@ class Registers(Tables):
         parties = entry.home, entry.claim.offer_id.centre
         entry.settles = tuple(said for said in entry.settles if said[0] in parties)
         job.claims = (*job.claims, entry.claim_id)
-        self.claims_by_offer.setdefault(OfferId(record.offer_id), []).append(entry.claim_id)
+        self.claims_by_offer.setdefault(OfferId(record.offer_id), {})[entry.claim_id] = None
         return position
 
     def _own_claim(self, position: Position, claim_id: Position) -> ClaimEntry | str:

@@ -88,6 +88,7 @@ class State:
         self.version = self._posting_version = self.governance.versions()[0]
         self._lived_by: tuple[Position | None, ...] = (None,)
         self.stale = False
+        self._classes = {work_class.name: work_class for work_class in rules.classes}
         self._queue = Queue(rules.urgency_points_per_hour)
         self._accounts = Accounts(rules, dict(credit_lines))
         self.charges = Charges(self.governance, self._accounts, rules)
@@ -199,6 +200,7 @@ class State:
         self.rules = rules
         self.registers.max_attempts = rules.max_attempts
         self.charges.rules = rules
+        self._classes = {work_class.name: work_class for work_class in rules.classes}
         self._queue.set_urgency(rules.urgency_points_per_hour)
         self._accounts.set_rules(rules)
         self._touched_claims.update(dict.fromkeys(self.registers.claims))
@@ -348,7 +350,7 @@ class State:
     def _counted_class(self, job_id: JobId) -> WorkClass | None:
         """The class that a job counts as; the lowest, if rules that came later have not its own."""
         name = self._class_of.get(job_id)
-        return None if name is None else self.rules.work_class(name) or self.rules.classes[-1]
+        return None if name is None else self._classes.get(name) or self.rules.classes[-1]
 
     def _refresh_offer(self, offer_id: OfferId) -> None:
         entry = self.registers.offers[offer_id]

@@ -37,7 +37,7 @@ class Tables:
         self.offers: dict[OfferId, OfferEntry] = {}
         self.jobs: dict[JobId, JobEntry] = {}
         self.claims: dict[ClaimId, ClaimEntry] = {}
-        self.claims_by_offer: dict[OfferId, list[ClaimId]] = {}
+        self.claims_by_offer: dict[OfferId, dict[ClaimId, None]] = {}
         self.contacts: dict[CentreName, str] = {}
         self.folded: dict[FeedKey, int] = {}
         self._early: dict[ClaimId, None] = {}
@@ -61,7 +61,7 @@ class Tables:
             job = self.jobs[JobId(entry.claim.job_id)]
             job.claims = (*job.claims, entry.claim_id)
             offer_id = OfferId(entry.claim.offer_id)
-            self.claims_by_offer.setdefault(offer_id, []).append(entry.claim_id)
+            self.claims_by_offer.setdefault(offer_id, {})[entry.claim_id] = None
 
     # Sharing
 
@@ -71,7 +71,7 @@ class Tables:
         fork.offers.update(self.offers)
         fork.jobs.update(self.jobs)
         fork.claims.update(self.claims)
-        fork.claims_by_offer = {offer: [*held] for offer, held in self.claims_by_offer.items()}
+        fork.claims_by_offer = {offer: dict(held) for offer, held in self.claims_by_offer.items()}
         fork.contacts = dict(self.contacts)
         fork.folded, fork._early = dict(self.folded), dict(self._early)
         entries: list[Iterable[OfferEntry | JobEntry | ClaimEntry]]
@@ -152,7 +152,7 @@ class Tables:
             if entry.claim is not None:
                 offer_id = OfferId(entry.claim.offer_id)
                 held = self.claims_by_offer[offer_id]
-                held.remove(claim_id)
+                del held[claim_id]
                 if not held:
                     del self.claims_by_offer[offer_id]
         return Forgotten(job, tuple(claims))
@@ -164,7 +164,7 @@ class Tables:
             self.claims[entry.claim_id] = entry
             if entry.claim is not None:
                 offer_id = OfferId(entry.claim.offer_id)
-                self.claims_by_offer.setdefault(offer_id, []).append(entry.claim_id)
+                self.claims_by_offer.setdefault(offer_id, {})[entry.claim_id] = None
 
     def forget_offer(self, offer_id: OfferId) -> None:
         """Removes an offer that was closed long ago."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from p2pfed.core.accounting import balance
 from p2pfed.core.audit.conduct import Conduct
 from p2pfed.core.audit.cosigning import CheckpointWatch
-from p2pfed.core.audit.course import SAMPLES, Course, Samples, Told
+from p2pfed.core.audit.course import SAMPLES, Course, Handler, Samples, Told
 from p2pfed.core.audit.findings import Findings, Focus
 from p2pfed.core.audit.intake import Intake, feed_name, open_entry
 from p2pfed.core.audit.justify import Justifier
@@ -39,6 +39,7 @@ from p2pfed.core.governance import Governance
 from p2pfed.core.ids import FederationId, FeedKey, Position
 from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
+from p2pfed.core.records import Record
 from p2pfed.core.replica import view_digest
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
@@ -125,7 +126,7 @@ class _Audit:
         self.intake = Intake(charter, findings, self._stored)
         replica = self.intake.replica
         self._library = Library(replica, source.fetch)
-        self._cosigning = CheckpointWatch(replica, findings)
+        self._cosigning = CheckpointWatch(replica, self._library.get, findings)
         self._admitted = self._records = self._inert = 0
         self._newest_ms = 0
         rules = charter.rules
@@ -143,6 +144,7 @@ class _Audit:
         self._conduct = Conduct(self._course.state, findings, replica.forked)
         self._usage = UsageBook(self._course.state, findings, sink)
         self._patterns = Patterns(self._course.state, findings)
+        self._handlers = _together(self._conduct, self._usage, self._patterns)
         self._story = None if focus.job is None else Story(focus.job)
 
     def _fresh(self) -> State:
@@ -197,9 +199,12 @@ class _Audit:
         for position, reason in inert:
             self._inert += 1
             self._findings.warning("record-inert", str(position), reason, block.feed.centre)
-        self._conduct.judge(block, told)
-        self._usage.watch(block, told)
-        self._patterns.watch(block, told)
+        self._conduct.hear(block)
+        self._patterns.hear(block)
+        now_ms, handlers = hlc_ms(block.time), self._handlers
+        for position, record in told:
+            for handle in handlers.get(type(record), ()):
+                handle(record, position, now_ms)
         self._cosigning.watch(block)
         if self._story is not None:
             self._story.watch(block, inert)
@@ -272,6 +277,15 @@ class _Audit:
             findings=tuple(self._findings.kept),
             counts=self._findings.counts,
         )
+
+
+def _together(*watchers: Conduct | UsageBook | Patterns) -> dict[type[Record], list[Handler]]:
+    """All that look at each type of record, in this order."""
+    found: dict[type[Record], list[Handler]] = {}
+    for watcher in watchers:
+        for kind, handle in watcher.handlers.items():
+            found.setdefault(kind, []).append(handle)
+    return found
 
 
 def open_here(

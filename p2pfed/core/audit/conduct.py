@@ -13,9 +13,9 @@ must not be later with that error granted.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from p2pfed.core.audit.course import Told
+from p2pfed.core.audit.course import Handler
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.audit.knowledge import Knowledge
 from p2pfed.core.blocks import Block
@@ -47,16 +47,15 @@ from p2pfed.core.records import (
 )
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
-from p2pfed.core.units import hlc_ms
 
 _NOTHING: Final = Amount(0, 0, 0, 0)
 
 
 class Conduct:
-    """Judges every record of a common state, block by block.
+    """Judges every record of a common state: `hear` a block, then its records by `handlers`.
 
     Args:
-        state: the common state, which has folded each block before `judge` is called with it.
+        state: the common state, which has folded each block before it is looked at.
         findings: where to name what is wrong.
         forked: the feeds that are known to have branches.
     """
@@ -78,7 +77,7 @@ class Conduct:
         self._known: Mapping[tuple[str, int], int] = {}
         self._spoken: dict[tuple[ClaimId, str], Position] = {}
         self._held: dict[OfferId, _Held] = {}
-        self._judges: dict[type[Record], Callable[[Any, Position, int], None]] = {
+        self.handlers: dict[type[Record], Handler] = {
             Claim: self._claim,
             Accept: self._accept,
             Close: self._free,
@@ -95,15 +94,10 @@ class Conduct:
     def _rules(self) -> Rules:
         return self._state.rules
 
-    def judge(self, block: Block, told: Told) -> None:
-        """Judges the records of a block that was just folded, those that count."""
+    def hear(self, block: Block) -> None:
+        """Takes note of what the author of a block that was just folded knew."""
         self._knowledge.note(block)
         self._known = self._knowledge.of(block.feed)
-        now_ms, judges = hlc_ms(block.time), self._judges
-        for position, record in told:
-            judge = judges.get(type(record))
-            if judge is not None:
-                judge(record, position, now_ms)
 
     def _name(self, code: str, position: Position, now_ms: int, text: str, job: JobId) -> None:
         self._findings.add(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from p2pfed.core.accounting import Standing, balance
 from p2pfed.core.audit.justify import Justifier, stale_after_ms
@@ -33,6 +33,8 @@ SAMPLES: Final = 150
 
 Told = list[tuple[Position, Record]]
 """Records that count, and where they stand."""
+Handler = Callable[[Any, Position, int], None]
+"""Looks at a record that counts: the record, where it stands, its block's time in ms."""
 Watch = Callable[[Block, Told, list[tuple[Position, str]]], None]
 """Is told of a folded block: the records that count, and those that are inert, with the reason."""
 

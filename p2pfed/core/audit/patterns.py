@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfed.core.audit.course import Told
+from p2pfed.core.audit.course import Handler
 from p2pfed.core.audit.findings import Finding, Findings, Severity
 from p2pfed.core.blocks import Block
 from p2pfed.core.ids import CentreName, ClaimId, JobId, OfferId, Position
@@ -31,6 +31,7 @@ from p2pfed.core.records import (
     Lost,
     Outcome,
     Receipt,
+    Record,
     Start,
 )
 from p2pfed.core.state import State
@@ -51,7 +52,7 @@ class _Offer:
 
 
 class Patterns:
-    """Counts while the ledger passes, and says at the end what stands out."""
+    """Counts while the ledger passes, by `hear` and `handlers`; says at the end what stands out."""
 
     def __init__(self, state: State, findings: Findings) -> None:
         self._state = state
@@ -68,18 +69,20 @@ class Patterns:
         self._late: Counter[CentreName] = Counter()
         self._jobs: Counter[CentreName] = Counter()
         self._demoted: Counter[CentreName] = Counter()
+        self.handlers: dict[type[Record], Handler] = {
+            Job: self._job,
+            Claim: self._claim,
+            Close: self._close,
+            Start: self._start,
+            End: self._ended,
+            Lost: self._lost,
+            Receipt: self._answer,
+            Dispute: self._answer,
+        }
 
-    def watch(self, block: Block, told: Told) -> None:
-        """Counts what a block that was just folded holds."""
-        centre, now_ms = block.feed.centre, hlc_ms(block.time)
-        self._hear(block, now_ms)
-        for position, record in told:
-            if type(record) in _COUNTED:
-                self._count(position, record, centre, now_ms)
-
-    def _hear(self, block: Block, now_ms: int) -> None:
+    def hear(self, block: Block) -> None:
         """Notes how soon after a block of another centre this one acks it."""
-        centre = block.feed.centre
+        centre, now_ms = block.feed.centre, hlc_ms(block.time)
         times = self._newest_ms.setdefault(centre, {})
         times[block.seq_num] = now_ms
         if len(times) > _TIMES_KEPT:
@@ -91,34 +94,46 @@ class Patterns:
                 count, least = self._delays.get(pair, (0, now_ms))
                 self._delays[pair] = count + 1, min(least, now_ms - acked_ms)
 
-    def _count(self, position: Position, record: object, centre: CentreName, now_ms: int) -> None:
-        if isinstance(record, Job):
-            self._jobs[centre] += 1
-            used = self._state.class_used(JobId(position))
-            self._demoted[centre] += used is not None and used != record.work_class
-        elif isinstance(record, Claim):
-            self._claims[centre, record.offer_id.centre] += 1
-            self._offers.setdefault(OfferId(record.offer_id), _Offer()).claims += 1
-        elif isinstance(record, Close):
-            self.declines[record.claim_id.centre, centre, record.reason] += 1
-        elif isinstance(record, Start):
-            self._runs[record.claim_id.centre, centre] += 1
-            entry = self._state.registers.claims.get(ClaimId(record.claim_id))
-            if entry is not None and entry.claim is not None:
-                offer_id = OfferId(entry.claim.offer_id)
-                self._offers.setdefault(offer_id, _Offer()).starts += 1
-        elif isinstance(record, End):
-            self._end(centre, ran=record.core_s > 0 or record.outcome not in _NEVER_RAN)
-        elif isinstance(record, Lost):
-            entry = self._state.registers.claims.get(ClaimId(record.claim_id))
-            if entry is not None and entry.claim is not None and entry.host_side.native_name:
-                self._end(entry.claim.offer_id.centre, ran=False)
-        elif isinstance(record, Receipt | Dispute):
-            entry = self._state.registers.claims.get(ClaimId(record.claim_id))
-            if entry is not None and entry.host_side.ended:
-                waited_ms = now_ms - hlc_ms(entry.host_side.ended)
-                self._answers[centre] += 1
-                self._late[centre] += 4 * waited_ms > 3 * self._state.rules.receipt_deadline_ms
+    def _job(self, record: Job, position: Position, now_ms: int) -> None:
+        self._jobs[position.centre] += 1
+        used = self._state.class_used(JobId(position))
+        self._demoted[position.centre] += used is not None and used != record.work_class
+
+    def _claim(self, record: Claim, position: Position, now_ms: int) -> None:
+        self._claims[position.centre, record.offer_id.centre] += 1
+        self._offer(OfferId(record.offer_id)).claims += 1
+
+    def _offer(self, offer_id: OfferId) -> _Offer:
+        found = self._offers.get(offer_id)
+        if found is None:
+            found = self._offers[offer_id] = _Offer()
+        return found
+
+    def _close(self, record: Close, position: Position, now_ms: int) -> None:
+        self.declines[record.claim_id.centre, position.centre, record.reason] += 1
+
+    def _start(self, record: Start, position: Position, now_ms: int) -> None:
+        self._runs[record.claim_id.centre, position.centre] += 1
+        entry = self._state.registers.claims.get(ClaimId(record.claim_id))
+        if entry is not None and entry.claim is not None:
+            self._offer(OfferId(entry.claim.offer_id)).starts += 1
+
+    def _ended(self, record: End, position: Position, now_ms: int) -> None:
+        ran = record.core_s > 0 or record.outcome not in _NEVER_RAN
+        self._end(position.centre, ran=ran)
+
+    def _lost(self, record: Lost, position: Position, now_ms: int) -> None:
+        entry = self._state.registers.claims.get(ClaimId(record.claim_id))
+        if entry is not None and entry.claim is not None and entry.host_side.native_name:
+            self._end(entry.claim.offer_id.centre, ran=False)
+
+    def _answer(self, record: Receipt | Dispute, position: Position, now_ms: int) -> None:
+        entry = self._state.registers.claims.get(ClaimId(record.claim_id))
+        if entry is not None and entry.host_side.ended:
+            waited_ms = now_ms - hlc_ms(entry.host_side.ended)
+            self._answers[position.centre] += 1
+            late = 4 * waited_ms > 3 * self._state.rules.receipt_deadline_ms
+            self._late[position.centre] += late
 
     def _end(self, host: CentreName, *, ran: bool) -> None:
         self._ran[host] += ran
@@ -193,5 +208,4 @@ class Patterns:
 
 _TIMES_KEPT: Final = 256
 _MEMBERS_MIN: Final = 3
-_COUNTED: Final = frozenset({Job, Claim, Close, Start, End, Lost, Receipt, Dispute})
 _NEVER_RAN: Final = frozenset({Outcome.NOT_STARTED, Outcome.NOT_FOUND, Outcome.NODE_FAILURE})

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from p2pfed.core.blocks import peek_header
+from p2pfed.core.blocks import peek_time
 from p2pfed.core.ledgerfile import LENGTH_BYTES, Entry, Reader, Trailer, read_ledger
 from p2pfed.errors import InputError
 
@@ -100,7 +100,7 @@ class Index:
         """Notes the next block entry of the source."""
         last = self._times[-1] if self._times else 0
         try:
-            time = int(peek_header(entry.data).time)
+            time = int(peek_time(entry.data))
         except InputError:
             time = last
         self._ascending = self._ascending and time >= last

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from p2pfed.core.audit.course import Told
+from p2pfed.core.audit.course import Handler
 from p2pfed.core.audit.findings import Finding, Findings, Severity
-from p2pfed.core.blocks import Block
 from p2pfed.core.entries import ClaimEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId, Position
-from p2pfed.core.records import Dispute, End, Job, Receipt, Settle
+from p2pfed.core.records import Dispute, End, Job, Receipt, Record, Settle
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import hlc_ms
@@ -94,7 +93,7 @@ Sink = Callable[[UsageLine], None]
 
 
 class UsageBook:
-    """Follows every usage record until it is settled."""
+    """Follows every usage record until it is settled, by `handlers`."""
 
     def __init__(self, state: State, findings: Findings, sink: Sink | None = None) -> None:
         self._state = state
@@ -104,24 +103,16 @@ class UsageBook:
         self._open: dict[ClaimId, _Open] = {}
         self._disputed: dict[ClaimId, _Open] = {}
         self.trades: dict[Trade, Sums] = {}
+        self.handlers: dict[type[Record], Handler] = {
+            End: self._ended,
+            Receipt: self._receipted,
+            Dispute: self._dispute,
+            Settle: self._settle,
+        }
 
     @property
     def _rules(self) -> Rules:
         return self._state.rules
-
-    def watch(self, block: Block, told: Told) -> None:
-        """Reads the usage records and settlements of a block that was just folded."""
-        now_ms = hlc_ms(block.time)
-        for position, record in told:
-            kind = type(record)
-            if kind is End:
-                self._ended(position, cast(End, record))
-            elif kind is Receipt:
-                self._receipted(ClaimId(cast(Receipt, record).claim_id), now_ms)
-            elif kind is Dispute:
-                self._dispute(cast(Dispute, record), now_ms)
-            elif kind is Settle:
-                self._settle(ClaimId(cast(Settle, record).claim_id))
 
     def _read(self, claim_id: ClaimId, position: Position) -> _Open | None:
         """The usage record of a claim, as the registers hold it."""
@@ -140,7 +131,7 @@ class UsageBook:
             posted=job.job,
         )
 
-    def _ended(self, position: Position, end: End) -> None:
+    def _ended(self, end: End, position: Position, now_ms: int) -> None:
         claim_id = ClaimId(end.claim_id)
         found = self._read(claim_id, position)
         if found is None:
@@ -151,7 +142,8 @@ class UsageBook:
         else:
             self._open[claim_id] = found
 
-    def _receipted(self, claim_id: ClaimId, now_ms: int) -> None:
+    def _receipted(self, record: Receipt, position: Position, now_ms: int) -> None:
+        claim_id = ClaimId(record.claim_id)
         found = self._open.pop(claim_id, None)
         if found is None:
             return
@@ -160,7 +152,7 @@ class UsageBook:
         else:
             self._count(claim_id, found, Standing.RECEIPTED)
 
-    def _dispute(self, record: Dispute, now_ms: int) -> None:
+    def _dispute(self, record: Dispute, position: Position, now_ms: int) -> None:
         claim_id = ClaimId(record.claim_id)
         found = self._open.pop(claim_id, None)
         if found is None:
@@ -176,7 +168,8 @@ class UsageBook:
         self._name("usage-disputed", claim_id, found, text, now_ms)
         self._disputed[claim_id] = found
 
-    def _settle(self, claim_id: ClaimId) -> None:
+    def _settle(self, record: Settle, position: Position, now_ms: int) -> None:
+        claim_id = ClaimId(record.claim_id)
         found = self._disputed.get(claim_id)
         agreed = None if found is None else found.entry.agreement()
         if found is not None and agreed is not None:

@@ -153,3 +153,14 @@ def cpu() -> ResourceClass:
     found = RULES.resource_class("cpu")
     assert found is not None
     return found
+
+
+def test_what_is_forgotten_takes_its_own_heartbeat_with_it() -> None:
+    """Rules that changed the heartbeat must not change what a former block was judged by."""
+    witnesses = Witnesses(BEAT_MS)
+    witnesses.post(FEED, 0, START_MS, (job_id(0),))
+    witnesses.heartbeat_ms = 2 * BEAT_MS
+    witnesses.post(FEED, 1, START_MS, (job_id(1),))
+    witnesses.forget(job_id(0))
+    ack(witnesses, 1, START_MS + 5 * BEAT_MS)
+    assert witnesses.since_ms(job_id(1)) == START_MS + 3 * BEAT_MS
