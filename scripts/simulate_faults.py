@@ -23,11 +23,11 @@ def main(arguments: list[str]) -> int:
     first, _, last = options.seeds.partition("..")
     seeds = range(int(first), int(last or first) + 1)
     begun, end_s = time.monotonic(), options.minutes * 60
-    done, centre_ms, runs, broken = 0, 0, 0, []
+    done, world_ms, runs, broken = 0, 0, 0, []
     with ProcessPoolExecutor(options.workers) as pool:
         for outcome in _trials(pool, seeds, options.workers):
             done += 1
-            centre_ms += outcome.simulated_ms * outcome.plan.centres
+            world_ms += outcome.simulated_ms
             runs += outcome.runs
             if outcome.broken:
                 broken.append(outcome)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
                 break
         pool.shutdown(cancel_futures=True)
     print(
-        f"{done} federations, {runs} native jobs, {centre_ms / YEAR_MS:.4f} centre-years, "
+        f"{done} federations, {runs} native jobs, {world_ms / YEAR_MS:.5f} federation-years, "
         f"{len(broken)} broken, {time.monotonic() - begun:.0f} s"
     )
     for outcome in broken[:3]:
@@ -66,7 +66,7 @@ def _replay(options: argparse.Namespace) -> int:
             seed=plan.seed,
             centres=options.centres,
             jobs=options.jobs,
-            minutes=options.minutes,
+            seconds=options.seconds,
             kinds=kinds,
         )
     outcome = run_trial(plan, tell=print)
@@ -80,9 +80,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--seeds", help="A..B: these seeds, both included")
     what.add_argument("--seed", type=int, help="one seed, with its trace")
-    parser.add_argument(
-        "--minutes", type=int, default=1, help="real minutes; simulated with --seed"
-    )
+    parser.add_argument("--minutes", type=int, default=1, help="how long to go on with --seeds")
+    parser.add_argument("--seconds", type=int, default=30, help="how long faults last with --seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--centres", type=int)
     parser.add_argument("--jobs", type=int, default=8)

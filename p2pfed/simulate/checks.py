@@ -1,61 +1,140 @@
-"""What can never break, checked while a simulated federation runs.
+"""What can never break, held against a simulated federation while it runs.
 
-The numbers are those of docs/explanation/invariants.md. A breach raises `AssertionError` with the
-seed, so that the run can be repeated.
+The numbers in `p2pfed.simulate.watch` are those of docs/explanation/invariants.md. A breach raises
+`AssertionError` with the seed, so that the run can be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from p2pfed.core.accounting import balance
 from p2pfed.core.entries import OfferEntry
-from p2pfed.core.ids import CentreName, JobId
+from p2pfed.core.ids import JobId
 from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.matching_fit import Amount, amount_of, capacity_of, covers
+from p2pfed.core.records import (
+    Accept,
+    Checkpoint,
+    Claim,
+    Close,
+    Contact,
+    Done,
+    End,
+    Handover,
+    Lost,
+    Receipt,
+    Release,
+    Start,
+    StateDigests,
+)
+from p2pfed.node.effects import Effect, Reply, StoreBlocks, StoredBlock, SubmitNative
 from p2pfed.node.identity import Federation
 from p2pfed.node.node import Node
+from p2pfed.simulate.memo import Library
 from p2pfed.simulate.scene import Centre, Scene
+from p2pfed.simulate.watch.agreement import Agreement
+from p2pfed.simulate.watch.patience import Patience
+from p2pfed.simulate.watch.promises import Promises
+from p2pfed.simulate.watch.truth import Truth
+from p2pfed.simulate.watch.written import Written
 
-if TYPE_CHECKING:
-    from p2pfed.core.ids import ViewDigest
+_OWED_TO_NOBODY: Final = frozenset(
+    {Contact, Accept, Claim, Close, Start, End, Receipt, Release, Done, Checkpoint, StateDigests}
+)
+"""Types of records that no user was told of, and that a centre may say in another way again."""
 
 
 class Checks:
-    """The invariants of one world."""
+    """Everything that one world is watched for."""
 
     def __init__(self, scene: Scene, federation: Federation) -> None:
         self._scene = scene
-        self._federation = federation
-        self.acknowledged: list[JobId] = []
-        self._matchings: dict[tuple[int, ViewDigest], object] = {}
+        self.library = Library()
+        self._written = Written(scene, self.library)
+        self._truth = Truth(scene)
+        self._promises = Promises(scene, self.library)
+        self._patience = Patience(scene)
+        self.agreement = Agreement(scene, federation, self.library)
 
-    def _hold(self, condition: bool, what: str) -> None:
-        if not condition:
-            raise AssertionError(f"seed {self._scene.seed} at {self._scene.now_ms}: {what}")
+    @property
+    def acknowledged(self) -> list[JobId]:
+        """The jobs that users were told are posted."""
+        return self._promises.acknowledged
 
     # While it runs
 
-    def after_call(self, centre: Centre) -> None:
-        """After a node has handled events: what it decided, against what all decided."""
+    def booted(self, centre: Centre) -> None:
+        """A daemon has read its disk."""
+        self._written.booted(centre)
+        self._patience.begin(centre)
+
+    def resumed(self, centre: Centre) -> None:
+        """A daemon goes on that had to wait."""
+        self._patience.begin(centre)
+
+    def after_call(self, centre: Centre, effects: Sequence[Effect]) -> None:
+        """A node has handled events; nothing of what it wants is done yet."""
+        self.agreement.after_call(centre, effects)
+        self._patience.after_call(centre)
         node = centre.node
-        if node is None:
+        if node is None or not centre.honest:
             return
-        self._same_view_same_matching(node)
         for offer in node.ledger.live.offers.values():
             if offer.host == centre.name:
                 self._not_over_allocated(node, offer)
 
-    def _same_view_same_matching(self, node: Node) -> None:
-        """Invariant 4."""
-        digest, matching = node.rounds.last_digest, node.rounds.last_matching
-        if digest is None or matching is None:
+    def before_effect(self, centre: Centre, effect: Effect) -> None:
+        """A node wants this done now."""
+        self._written.before_effect(centre, effect)
+
+    def to_be_stored(self, centre: Centre, effect: StoreBlocks) -> None:
+        """Blocks are about to go to a disk."""
+        self._written.to_be_stored(centre, effect)
+        for stored in effect.blocks:
+            if centre.honest and stored.feed.centre == centre.name:
+                self._own_block(centre, stored)
+
+    def _own_block(self, centre: Centre, stored: StoredBlock) -> None:
+        """What a centre says in a block that it stores: its own, or one that it takes back."""
+        block = self.library.read(stored)
+        if centre.node is None or not centre.node.recovery.ready:
             return
-        result = matching.placements, matching.reservations
-        first = self._matchings.setdefault((node.rounds.last, digest), result)
-        self._hold(first == result, f"{node.me.name} matched another way at an equal view")
+        for record in block.records:
+            if isinstance(record, Accept):
+                self.agreement.accepted(centre.node, record)
+            if isinstance(record, Start | Handover | Lost):
+                what = f"{centre.name} says {type(record).__name__} by a clock that was set"
+                self._scene.hold(not centre.clock_told_wrong, what)
+
+    def bound_by(self, blocks: Iterable[StoredBlock]) -> bool:
+        """Whether anything in these blocks was said to a user, or is a decision."""
+        records = [type(r) for stored in blocks for r in self.library.read(stored).records]
+        return not _OWED_TO_NOBODY.issuperset(records)
+
+    def unsaid(self, blocks: Iterable[StoredBlock]) -> None:
+        """These blocks are lost, and nobody else has them."""
+        self._written.unsaid(blocks)
+
+    def asked_to_wake(self, centre: Centre, wake_ms: int) -> None:
+        """A node wants a tick at that time."""
+        self._patience.asked_to_wake(centre, wake_ms)
+
+    def submitted(self, centre: Centre, effect: SubmitNative) -> None:
+        """A batch system has a job more."""
+        self._truth.submitted(centre, effect)
+
+    def asked(self, request: int, what: str) -> None:
+        """A user asks for something."""
+        self._promises.asked(request, what)
+
+    def told(self, centre: Centre, reply: Reply) -> None:
+        """A user got an answer that is no error."""
+        self._promises.told(centre, reply)
+
+    def unanswered(self, what: str) -> int:
+        """How many users got no answer."""
+        return self._promises.unanswered(what)
 
     def _not_over_allocated(self, node: Node, offer: OfferEntry) -> None:
         """Invariant 1: what the host accepted, by its own word, fits what it offers."""
@@ -67,43 +146,35 @@ class Checks:
             if held and entry.host_side.accepted_ms and job is not None:
                 amount = amount_of(job.job)
                 taken = Amount(*(t + a for t, a in zip(taken, amount, strict=True)))
-        total = capacity_of(offer.terms, offer.nodes)
-        self._hold(covers(total, taken), f"{offer.offer_id} holds {taken} of {total}")
+        # An offer may shrink below what it holds already.
+        total = capacity_of(offer.terms, max(offer.nodes, offer.terms.nodes))
+        self._scene.hold(covers(total, taken), f"{offer.offer_id} holds {taken} of {total}")
 
     # At the end
 
-    def at_the_end(self) -> None:
-        """When the faults are over and everything is quiet."""
-        self._one_lease_at_a_time()
-        nodes = [c.node for c in self._scene.centres.values() if c.node is not None]
-        for node in nodes:
-            self._nothing_lost(node)
-            self._hold(not node.ledger.replica.forked(), f"{node.me.name} saw a fork")
-            self._hold(node.ledger.view.state.inert_count == 0, "an honest record was inert")
-        self._same_balances(nodes)
+    def at_the_end(self, members: Sequence[Centre] | None = None) -> None:
+        """When the faults are over and everything is quiet.
 
-    def _one_lease_at_a_time(self) -> None:
-        """Invariant 2: no native job of a job begins before the one before it is surely over."""
-        for job_id, runs in sorted(self._scene.runs.items()):
-            claims = [run.claim_id for run in runs]
-            self._hold(len(set(claims)) == len(claims), f"{job_id} ran twice for one claim")
-            ordered = sorted(runs, key=lambda run: (run.native.begins_ms, run.claim_id))
-            for before, after in pairwise(ordered):
-                over = before.native.ends_ms <= after.native.begins_ms
-                self._hold(over, f"{job_id} ran at {before.host} and {after.host} at a time")
+        Args:
+            members: the honest centres that are members now; by default all that run.
+        """
+        honest = [centre for centre in self._scene.honest() if centre.node is not None]
+        members = honest if members is None else members
+        self._truth.at_the_end()
+        self._promises.at_the_end(members)
+        self.agreement.at_the_end(members)
+        if all(centre.honest for centre in self._scene.centres.values()):
+            for centre in members:
+                self._no_trouble(centre)
 
-    def _nothing_lost(self, node: Node) -> None:
-        """Invariant 3: every job that a user was told of is, or was, known everywhere."""
+    def _no_trouble(self, centre: Centre) -> None:
+        node = centre.node
+        assert node is not None
         for job_id in self.acknowledged:
-            self._hold(node.ledger.live.passed(job_id), f"{node.me.name} does not know {job_id}")
-
-    def _same_balances(self, nodes: Iterable[Node]) -> None:
-        """Invariants 5 and 7: nodes at one view agree on every balance."""
-        seen: dict[ViewDigest, dict[CentreName, int]] = {}
-        for node in nodes:
-            digest, cut_ms = node.rounds.last_digest, node.ledger.view.cut_ms
-            if digest is None:
-                continue
-            state = node.ledger.view.state
-            found = {c: balance(state.standing(c, cut_ms)) for c in self._federation.credit_lines}
-            self._hold(seen.setdefault(digest, found) == found, "balances differ at an equal view")
+            self._scene.hold(node.ledger.live.passed(job_id), f"{centre.name} misses {job_id}")
+        self._scene.hold(not node.ledger.replica.forked(), f"{centre.name} saw a fork")
+        inert = node.ledger.view.state.inert_count
+        self._scene.hold(
+            inert == 0 or centre.kind is not Node,
+            f"{centre.name}: {inert} records of honest centres are inert",
+        )

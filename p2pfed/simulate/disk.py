@@ -1,12 +1,21 @@
-"""What a simulated disk says of itself at a start: the daemon's own table of restarts."""
+"""A simulated disk: what was synced survives a crash, and a start reads it as a daemon would.
+
+Ledger and high-water file are two files, each synced by itself, as in `p2pfed.store`. Whatever was
+written and not synced is gone after a crash. Both files are written so that a write which is torn
+leaves the old contents, by SQLite's checksums and by renaming; only a snapshot can be torn, since
+nothing rests on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from p2pfed.core.ids import BlockId, FeedKey, Head
+from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, Place
+from p2pfed.node.effects import StoredBlock
 from p2pfed.node.recovery import Memory
+from p2pfed.simulate.natives import Native
 from p2pfed.store.highwater import NOTHING_YET, Mark, Restart, judge_restart
 
 _MEMORY: Final = {
@@ -19,6 +28,117 @@ _MEMORY: Final = {
 NO_BLOCK_YET: Final = Head(NOTHING_YET, BlockId(bytes(32)))
 """The mark of a centre that has written nothing."""
 
+_Undo = list[Callable[[], None]]
+
+
+@dataclass(slots=True)
+class Disk:
+    """What a centre keeps, and what its batch system runs."""
+
+    blocks: list[StoredBlock] = field(default_factory=list)
+    local: dict[str, bytes] = field(default_factory=dict)
+    mark: Mark | None = None
+    snapshot: bytes | None = None
+    natives: dict[str, Native] = field(default_factory=dict)
+    payloads: set[ClaimId] = field(default_factory=set)
+    full: bool = False
+    _unsynced_ledger: _Undo = field(default_factory=list)
+    _unsynced_mark: _Undo = field(default_factory=list)
+
+    # What a daemon writes
+
+    def append(self, blocks: Sequence[StoredBlock], local: Iterable[tuple[str, bytes]]) -> None:
+        """Stores blocks and local rows in one transaction, and syncs it."""
+        held, rows = len(self.blocks), dict(self.local)
+
+        def undo() -> None:
+            del self.blocks[held:]
+            self.local = rows
+
+        self._unsynced_ledger.append(undo)
+        self.blocks += blocks
+        self.local.update(local)
+        self.sync_ledger()
+
+    def write_mark(self, mark: Mark) -> None:
+        """Replaces the high-water file, and syncs it."""
+        before = self.mark
+
+        def undo() -> None:
+            self.mark = before
+
+        self._unsynced_mark.append(undo)
+        self.mark = mark
+        self.sync_mark()
+
+    def sync_ledger(self) -> None:
+        """What the ledger holds now survives a crash."""
+        self._unsynced_ledger.clear()
+
+    def sync_mark(self) -> None:
+        """What the high-water file says now survives a crash."""
+        self._unsynced_mark.clear()
+
+    def lose_power(self) -> None:
+        """Forgets what was not synced."""
+        for unsynced in (self._unsynced_ledger, self._unsynced_mark):
+            while unsynced:
+                unsynced.pop()()
+
+    @property
+    def durable(self) -> bool:
+        """Whether all that was written would survive a crash."""
+        return not self._unsynced_ledger and not self._unsynced_mark
+
+    # What a start reads
+
+    def epoch(self, name: CentreName) -> int:
+        """The newest epoch of this centre that the ledger holds a block of."""
+        return max((b.feed.epoch for b in self.blocks if b.feed.centre == name), default=0)
+
+    def judge(
+        self, me: FeedKey, head: Head | None, beginning: Mark
+    ) -> tuple[Memory, Head | None]:
+        """What a daemon concludes from its disk before it writes anything."""
+        mark, own = self.mark, None if head is None else Mark(me, head)
+        verdict = judge_restart(mark, own, self.block_id, beginning)
+        return _MEMORY[verdict], None if mark is None else mark.head
+
+    def index(self) -> Iterable[Place]:
+        """Where each block stands, in the order in which they were stored."""
+        return [
+            Place(number, b.feed, b.seq_num, b.block_id, b.time, b.side)
+            for number, b in enumerate(self.blocks)
+        ]
+
+    def data(self, admission: int) -> bytes:
+        """The bytes of the block with this number."""
+        return self.blocks[admission].data
+
+    def _at(self, feed: FeedKey, seq_num: int) -> StoredBlock | None:
+        for block in reversed(self.blocks):
+            if block.seq_num == seq_num and block.feed == feed and not block.side:
+                return block
+        return None
+
+    def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
+        """The id of the block at this place of the feed, None if there is none."""
+        block = self._at(feed, seq_num)
+        return None if block is None else block.block_id
+
+    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
+        """The block at this place of the feed, None if there is none."""
+        block = self._at(feed, seq_num)
+        return None if block is None else block.data
+
+    def has_branches(self) -> bool:
+        """Whether a block stands beside its feed."""
+        return any(block.side for block in self.blocks)
+
+    def stored(self) -> Iterable[bytes]:
+        """All blocks, in the order in which they were stored."""
+        return [block.data for block in self.blocks]
+
 
 def judge_disk(
     me: FeedKey,
@@ -26,7 +146,7 @@ def judge_disk(
     mark: Head | None,
     held: Callable[[FeedKey, int], BlockId | None],
 ) -> tuple[Memory, Head | None]:
-    """What a daemon concludes from its disk before it writes anything.
+    """What a daemon concludes, where one feed and a mark without its feed are all there is.
 
     Args:
         me: its own feed.

@@ -4,102 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, JobId, Place, PublicKey
-from p2pfed.core.records import Job, Outcome
+from p2pfed.core.ids import CentreName, ClaimId, JobId, PublicKey
+from p2pfed.core.records import Offer
 from p2pfed.errors import P2pfedError
-from p2pfed.node.effects import StoredBlock
+from p2pfed.node.effects import Effect
 from p2pfed.node.events import Event, TransferId
 from p2pfed.node.node import Node
-from p2pfed.simulate.disk import NO_BLOCK_YET
+from p2pfed.simulate.disk import Disk
+from p2pfed.simulate.natives import Run
 
 START_MS = 1_700_000_000_000
+MIDNIGHT_MS = 1_700_006_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How unkind the world is. Rates are per mille, times in milliseconds."""
+    """How unkind the world is. Rates are per mille, times in milliseconds.
+
+    Attributes:
+        loss_per_mille: packets lost; each costs the message, and all behind it, a retransmission.
+        bytes_per_ms: what a link carries; 0 is no limit.
+        queue_ms: how long batch systems let a job wait before it begins.
+        lie_per_mille: how often a batch system says something untrue of a job that ended.
+    """
 
     delay_ms: tuple[int, int] = (1, 40)
+    loss_per_mille: int = 0
+    bytes_per_ms: int = 0
     crash_per_mille: int = 0
     cut_per_mille: int = 0
     down_ms: tuple[int, int] = (200, 8_000)
     clock_offset_ms: int = 0
-
-
-@dataclass(slots=True)
-class Native:
-    """A job in a simulated batch system: it lives whether or not its daemon does."""
-
-    job: Job
-    begins_ms: int
-    ends_ms: int
-    outcome: Outcome = Outcome.COMPLETED
-    look: Callable[[], None] = field(default=lambda: None)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A native job that was really submitted, in the world's time."""
-
-    claim_id: ClaimId
-    host: CentreName
-    native: Native
-    limit_ms: int
-
-
-@dataclass(slots=True)
-class Disk:
-    """What survives a crash."""
-
-    blocks: list[StoredBlock] = field(default_factory=list)
-    local: dict[str, bytes] = field(default_factory=dict)
-    mark: Head | None = NO_BLOCK_YET
-    natives: dict[str, Native] = field(default_factory=dict)
-    payloads: set[ClaimId] = field(default_factory=set)
-
-    snapshot: bytes | None = None
-
-    # What a node reads back.
-
-    def index(self) -> Iterable[Place]:
-        """Where each block stands, in the order in which they were stored."""
-        return [
-            Place(number, b.feed, b.seq_num, b.block_id, b.time, b.side)
-            for number, b in enumerate(self.blocks)
-        ]
-
-    def data(self, admission: int) -> bytes:
-        """The bytes of the block with this number."""
-        return self.blocks[admission].data
-
-    def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
-        """The id of the block at this place of the feed, None if there is none."""
-        found = (b for b in self.blocks if (b.feed, b.seq_num, b.side) == (feed, seq_num, False))
-        return next((b.block_id for b in found), None)
-
-    def has_branches(self) -> bool:
-        """Whether a block stands beside its feed."""
-        return any(block.side for block in self.blocks)
-
-    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
-        """The block at this place of the feed, None if there is none."""
-        found = (b for b in self.blocks if (b.feed, b.seq_num, b.side) == (feed, seq_num, False))
-        return next((b.data for b in found), None)
-
-    def stored(self) -> Iterable[bytes]:
-        """All blocks, in the order in which they were stored."""
-        return [block.data for block in self.blocks]
+    queue_ms: tuple[int, int] = (0, 500)
+    lie_per_mille: int = 0
 
 
 @dataclass(slots=True)
 class Centre:
-    """One simulated centre."""
+    """One simulated centre.
+
+    Attributes:
+        granted: what its administrator offered, by the node's answer to the offer.
+        held_up: effects that wait for a disk which takes no writes, and events behind them.
+        kind: what its daemon runs; a dishonest centre's is changed.
+        honest: False for one that does what its owner likes.
+        clock_told_wrong: somebody set its clock wrong while its daemon ran, which saw that.
+        drift_ppm: how fast its clock runs away from the world's.
+    """
 
     name: CentreName
     key: Ed25519PrivateKey
@@ -112,6 +69,14 @@ class Centre:
     trusted: dict[CentreName, PublicKey] = field(default_factory=dict)
     fetches: dict[ClaimId, TransferId] = field(default_factory=dict)
     replies: dict[int, str | P2pfedError] = field(default_factory=dict)
+    granted: dict[int, Offer] = field(default_factory=dict)
+    held_up: list[Effect] = field(default_factory=list)
+    held_events: list[Event] = field(default_factory=list)
+    honest: bool = True
+    clock_told_wrong: bool = False
+    kind: type[Node] = Node
+    drift_ppm: int = 0
+    drift_since_ms: int = START_MS
 
     @property
     def up(self) -> bool:
@@ -131,7 +96,7 @@ class Scene:
         self.seed = seed
         self.rng = Random(seed)
         self.faults = faults
-        self.now_ms = START_MS
+        self.now_ms = self.start_ms = START_MS
         self.centres: dict[CentreName, Centre] = {}
         self.runs: dict[JobId, list[Run]] = {}
         self.trace = hashlib.sha256()
@@ -140,6 +105,10 @@ class Scene:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._ids = 0
+
+    def begin_at(self, now_ms: int) -> None:
+        """Sets the world's clock, before anything happens."""
+        self.now_ms = self.start_ms = now_ms
 
     def at(self, when_ms: int, action: Callable[[], None]) -> None:
         """Does something at a time of the world's clock."""
@@ -167,6 +136,15 @@ class Scene:
         action()
         return True
 
+    def hold(self, condition: bool, what: str) -> None:
+        """Breaks the run unless the condition holds; the text says what is broken."""
+        if not condition:
+            raise AssertionError(f"seed {self.seed} at {self.now_ms - self.start_ms} ms: {what}")
+
+    def honest(self) -> list[Centre]:
+        """The centres that keep to the rules, by name."""
+        return [centre for _, centre in sorted(self.centres.items()) if centre.honest]
+
     def new_id(self) -> int:
         """A number that was not used before."""
         self._ids += 1
@@ -174,7 +152,12 @@ class Scene:
 
     def clock(self, centre: Centre) -> int:
         """What the centre's clock shows."""
-        return self.now_ms + centre.clock_offset_ms
+        return self.now_ms + self.offset_ms(centre)
+
+    def offset_ms(self, centre: Centre) -> int:
+        """How far the centre's clock is ahead of the world's."""
+        drifted = (self.now_ms - centre.drift_since_ms) * centre.drift_ppm // 1_000_000
+        return centre.clock_offset_ms + drifted
 
     def log(self, *words: object) -> None:
         """Adds a line to the trace, whose hash tells whether two runs were the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pfed.core.ids import CentreName, ClaimId
@@ -10,6 +11,7 @@ from p2pfed.node.effects import (
     FetchPayload,
     FetchResult,
     NameHandover,
+    SendCheckpoint,
     SendPayload,
     SendResult,
 )
@@ -38,10 +40,16 @@ class Transfer:
 
 
 class Transfers:
-    """All bulk connections of a world."""
+    """All bulk connections of a world.
 
-    def __init__(self, scene: Scene) -> None:
+    Args:
+        scene: the world.
+        reaches: whether a connection between two centres would come about now.
+    """
+
+    def __init__(self, scene: Scene, reaches: Callable[[CentreName, CentreName], bool]) -> None:
         self._scene = scene
+        self._reaches = reaches
         self._transfers: dict[TransferId, Transfer] = {}
 
     def crash(self, name: CentreName) -> None:
@@ -70,12 +78,18 @@ class Transfers:
         )
 
         def arrive() -> None:
-            if there.node is None:
+            if there.node is None or not self._reaches(centre.name, asked):
                 self._fail(transfer, life, final=False)
             else:
                 scene.tell(asked, question)
 
         scene.soon(arrive)
+
+    def part(self) -> None:
+        """Breaks the connections between centres that don't reach each other any more."""
+        for transfer, told in list(self._transfers.items()):
+            if not self._reaches(told.asker, told.asked):
+                self._fail(transfer, self._scene.centres[told.asker].life, final=False)
 
     def _fail(self, transfer: TransferId, life: int, *, final: bool) -> None:
         told = self._transfers.pop(transfer, None)
@@ -88,7 +102,9 @@ class Transfers:
         )
 
     def perform(
-        self, centre: Centre, effect: NameHandover | AnswerTransfer | SendPayload | SendResult
+        self,
+        centre: Centre,
+        effect: NameHandover | AnswerTransfer | SendPayload | SendResult | SendCheckpoint,
     ) -> None:
         """Does the next step of a transfer, as either end wants it."""
         if isinstance(effect, NameHandover):

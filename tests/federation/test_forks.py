@@ -51,6 +51,7 @@ def fork(
 ) -> Centre:
     """The forker writes one branch that `first` sees, is set back, and writes one for `second`."""
     forker = world.centres[FORKER]
+    forker.honest = False
     rest = names(world) - {FORKER} - first - second
     snapshot = copy.deepcopy(forker.disk)
     for seen_by, number in ((first, 1), (second, 2)):

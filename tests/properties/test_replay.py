@@ -15,7 +15,7 @@ from p2pfed.node.identity import Federation, Identity
 from p2pfed.node.ledger import Ledger
 from p2pfed.node.rounds import Rounds
 from p2pfed.node.turn import Turn
-from p2pfed.simulate.scene import Disk
+from p2pfed.simulate.disk import Disk
 from tests.properties.ledger_worlds import CREDIT_LINES, NAMES, RULES, LedgerWorld
 from tests.properties.test_state import asked, said
 from tests.writers import FEDERATION, keys_of, private_key, public_key

@@ -1,4 +1,4 @@
-"""What can befall a federation, one small class for each kind.
+"""What can befall a federation: every kind of fault, and how often it strikes.
 
 A fault strikes at moments drawn from the world's own chance, some times a minute on average; how
 often is drawn for each run. Every fault ends by itself, or when the run heals the world.
@@ -6,180 +6,85 @@ often is drawn for each run. Every fault ends by itself, or when the run heals t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from p2pfed.core.ids import CentreName
-from p2pfed.node.admission import AdmissionPolicy
-from p2pfed.node.events import CancelJob, ClockStepped, PolicyChanged, RequestId
-from p2pfed.simulate.scene import Centre
+from p2pfed.simulate.hardship import council, links, machines, rogues, sites
+from p2pfed.simulate.hardship.strikes import Strike
 from p2pfed.simulate.world import World
-
-Strike = Callable[[World], None]
-
-
-def _somebody(world: World) -> Centre:
-    return world.centres[world.rng.choice(sorted(world.centres))]
-
-
-def _for_a_while(world: World, least_ms: int, most_ms: int, end: Callable[[], None]) -> None:
-    world.at(world.now_ms + world.rng.randint(least_ms, most_ms), end)
-
-
-def kill(world: World) -> None:
-    """A daemon is killed and started again."""
-    world.crash(_somebody(world).name)
-
-
-def cut_links(world: World) -> None:
-    """All connections of a centre tear; it may dial again at once."""
-    world.network.crash(_somebody(world).name)
-
-
-def isolate(world: World) -> None:
-    """Nobody can reach a centre."""
-    name = _somebody(world).name
-    _part(world, {name}, {other for other in world.centres if other != name})
-
-
-def halve(world: World) -> None:
-    """The federation falls into two parts that can't reach each other."""
-    names = sorted(world.centres)
-    one = set(world.rng.sample(names, world.rng.randint(1, len(names) - 1)))
-    _part(world, one, {name for name in names if name not in one})
-
-
-def _part(world: World, one: set[CentreName], other: set[CentreName]) -> None:
-    world.network.part(one, other)
-    pairs = {frozenset((a, b)) for a in sorted(one) for b in sorted(other)}
-
-    def join() -> None:
-        world.network.severed -= pairs
-
-    _for_a_while(world, 1_000, 30_000, join)
-
-
-def restore_backup(world: World) -> None:
-    """A centre comes back with an old copy of its database; its high-water file is intact."""
-    _lose_blocks(_somebody(world), world)
-
-
-def lose_mark(world: World) -> None:
-    """A centre comes back with an old copy of its database and without its high-water file."""
-    centre = _somebody(world)
-    if _lose_blocks(centre, world):
-        centre.disk.mark = None
-
-
-def _lose_blocks(centre: Centre, world: World) -> bool:
-    """Kills a daemon and sets its database back; True if it was done.
-
-    Only where another centre has all that is lost: else the centre would have to wait for the
-    others to vote for a new epoch, and what its users were told would be gone for good.
-    """
-    mark = centre.disk.mark
-    others = [c for _, c in sorted(world.centres.items()) if c is not centre]
-    kept_elsewhere = mark is not None and any(
-        block.block_id == mark.block_id for other in others for block in other.disk.blocks[-400:]
-    )
-    if centre.node is None or len(centre.disk.blocks) < 8 or not kept_elsewhere:
-        return False
-    world.crash(centre.name, down_ms=1_000)
-    kept = world.rng.randint(len(centre.disk.blocks) // 2, len(centre.disk.blocks) - 1)
-    del centre.disk.blocks[kept:]
-    return True
-
-
-def set_clock(world: World) -> None:
-    """An administrator sets a clock wrong, and right again."""
-    centre = _somebody(world)
-    by_ms = world.rng.choice((-1, 1)) * world.rng.randint(600, 4_000)
-    centre.clock_offset_ms += by_ms
-    world.tell(centre.name, ClockStepped(by_ms=by_ms))
-
-    def mend() -> None:
-        centre.clock_offset_ms -= by_ms
-        world.tell(centre.name, ClockStepped(by_ms=-by_ms))
-
-    _for_a_while(world, 500, 10_000, mend)
-
-
-def drop_native(world: World) -> None:
-    """A batch system forgets a job that has not begun."""
-    centre = _somebody(world)
-    waiting = [
-        name for name, native in centre.disk.natives.items() if native.begins_ms > world.now_ms
-    ]
-    if waiting:
-        name = world.rng.choice(sorted(waiting))
-        world.forget_native(centre, name)
-
-
-def end_native(world: World) -> None:
-    """A node of a batch system fails: what runs there is over at once."""
-    centre = _somebody(world)
-    running = [
-        name
-        for name, native in sorted(centre.disk.natives.items())
-        if native.begins_ms <= world.now_ms < native.ends_ms
-    ]
-    if running:
-        world.fail_native(centre, world.rng.choice(running))
-
-
-def pause(world: World) -> None:
-    """An administrator takes no guests for a while."""
-    name = _somebody(world).name
-    world.tell(name, PolicyChanged(policy=AdmissionPolicy(paused=True)))
-    _for_a_while(
-        world,
-        1_000,
-        10_000,
-        lambda: world.tell(name, PolicyChanged(policy=AdmissionPolicy())),
-    )
-
-
-def cancel(world: World) -> None:
-    """A user cancels a job."""
-    if world.checks.acknowledged:
-        job_id = world.rng.choice(world.checks.acknowledged)
-        request = RequestId(world.new_id())
-        world.tell(job_id.centre, CancelJob(request=request, job_id=job_id))
-
-
-def bad_weather(world: World) -> None:
-    """The network is slow for everybody: to half a minute for one message."""
-    before = world.faults
-    world.faults = replace(before, delay_ms=(50, world.rng.randint(500, 30_000)))
-
-    def clear() -> None:
-        world.faults = replace(world.faults, delay_ms=before.delay_ms)
-
-    _for_a_while(world, 1_000, 10_000, clear)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault, and how often it strikes in the worst run: times a minute."""
+    """A kind of fault, and how often it strikes in the worst run: times a minute.
+
+    Attributes:
+        rogue: it takes a member that does what it likes.
+    """
 
     name: str
     strike: Strike
     most_a_minute: int
+    rogue: bool = False
+
+
+def _nothing(world: World) -> None:
+    """What lasts for the whole run, and is set up with it (`trial.weather_of`)."""
 
 
 KINDS: Final = (
-    Kind("kill", kill, 6),
-    Kind("cut", cut_links, 6),
-    Kind("isolate", isolate, 3),
-    Kind("halve", halve, 3),
-    Kind("backup", restore_backup, 1),
-    Kind("mark", lose_mark, 1),
-    Kind("clock", set_clock, 3),
-    Kind("forget", drop_native, 6),
-    Kind("fail", end_native, 6),
-    Kind("pause", pause, 3),
-    Kind("cancel", cancel, 3),
-    Kind("weather", bad_weather, 2),
+    # Machines
+    Kind("kill", machines.kill, 6),
+    Kind("again", machines.kill_again, 3),
+    Kind("backup", machines.restore_backup, 2),
+    Kind("mark", machines.lose_mark, 2),
+    Kind("disk", machines.lose_disk, 1),
+    Kind("full", machines.fill_disk, 4),
+    Kind("torn", machines.tear_snapshot, 3),
+    Kind("clock", machines.set_clock, 3),
+    Kind("drift", machines.drift, 3),
+    # Networks
+    Kind("loss", _nothing, 1),
+    Kind("slow", _nothing, 1),
+    Kind("cut", links.cut_links, 6),
+    Kind("isolate", links.isolate, 3),
+    Kind("halve", links.halve, 3),
+    Kind("bridge", links.bridge, 2),
+    Kind("flap", links.flap, 3),
+    Kind("oneway", links.one_way, 4),
+    Kind("silence", links.silence, 4),
+    Kind("weather", links.bad_weather, 2),
+    # Batch systems and people
+    Kind("queue", _nothing, 1),
+    Kind("lies", _nothing, 1),
+    Kind("forget", sites.drop_native, 6),
+    Kind("fail", sites.end_native, 6),
+    Kind("pause", sites.pause, 3),
+    Kind("policy", sites.change_policy, 3),
+    Kind("withdraw", sites.withdraw, 2),
+    Kind("resize", sites.resize, 4),
+    Kind("cancel", sites.cancel, 4),
+    Kind("hold", sites.hold, 4),
+    # Members
+    Kind("rules", council.change_rules, 3),
+    Kind("older", _nothing, 1),
+    # A member that does what it likes
+    Kind("claims", rogues.claim_anything, 12, rogue=True),
+    Kind("nonsense", rogues.talk_nonsense, 12, rogue=True),
+    Kind("dispute", rogues.dispute_everything, 20, rogue=True),
+    Kind("dishonour", rogues.dishonour, 1, rogue=True),
+    Kind("backdate", rogues.backdate, 1, rogue=True),
+    Kind("grind", rogues.grind, 6, rogue=True),
+    Kind("forge", rogues.forge, 12, rogue=True),
+    Kind("replay", rogues.replay, 12, rogue=True),
+    Kind("flood", rogues.flood, 6, rogue=True),
+    Kind("twin", rogues.twin, 3, rogue=True),
+    Kind("fork", rogues.fork, 2, rogue=True),
+    Kind("withhold", rogues.withhold, 4, rogue=True),
 )
-"""Every kind of fault. A run draws the rate of each anew, and leaves about half of them out."""
+"""Every kind of fault. A run draws some of them, and the rate of each."""
+
+ONCE: Final = ("join", "leave", "remove", "epoch")
+"""Kinds that happen once in a run, at a moment of its own: changes of who is a member."""
+
+NAMES: Final = (*(kind.name for kind in KINDS), *ONCE)

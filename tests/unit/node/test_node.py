@@ -25,7 +25,7 @@ from p2pfed.node.node import Node
 from p2pfed.node.recovery import ASK_MS, Memory
 from p2pfed.protocol.framing import FrameReader, frame_blocks
 from p2pfed.protocol.messages import Want, decode_message
-from p2pfed.simulate.scene import Disk
+from p2pfed.simulate.disk import Disk
 from tests.unit.node.benches import GAMMA, Bench, of_type
 from tests.writers import FEDERATION, START_MS, keys_of, private_key, public_key
 
