@@ -312,7 +312,12 @@ class _Round:
         if not mask:
             return False
         ends_ms = end_ms(self._given.cut_ms, shape.walltime_s, self._rules)
-        number = index.choose(shape, need, ends_ms, mask, job.job_id)
+        number = None
+        avoided = index.of_hosts(shape.avoided)
+        if avoided:
+            number = index.choose(shape, need, ends_ms, mask & ~avoided, job.job_id)
+        if number is None:
+            number = index.choose(shape, need, ends_ms, mask, job.job_id)
         if number is None:
             self._reserve(shape, need, mask, job.job_id)
             return False

@@ -274,6 +274,13 @@ class OfferIndex:
         free |= self._reservable & self._total_cores.at_least(corner.cores)
         return free & self._walltime.at_least(corner.walltime_s)
 
+    def of_hosts(self, hosts: Iterable[CentreName]) -> int:
+        """The mask of all offers of these hosts."""
+        mask = 0
+        for host in hosts:
+            mask |= self._of_host.get(host, 0)
+        return mask
+
     # Placing
 
     def choose(self, shape: Shape, need: Amount, ends_ms: int, mask: int, job: JobId) -> int | None:

@@ -43,6 +43,7 @@ class Shape(NamedTuple):
         deny: hosts that may not.
         declined: offers whose host turned this job away for good, ascending.
         no_preempt: only offers that don't preempt; hosts sent it away often enough (rules).
+        avoided: hosts that let a claim of it come to nothing, ascending: only if no other fits.
     """
 
     home: CentreName
@@ -59,6 +60,7 @@ class Shape(NamedTuple):
     deny: tuple[str, ...]
     declined: tuple[OfferId, ...]
     no_preempt: bool
+    avoided: tuple[CentreName, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.entries import SILENT, ClaimEntry, HostSide, JobEntry, OfferEntry, outcome_of
@@ -71,6 +71,9 @@ from p2pfed.core.tables import Tables
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.errors import InputError
 
+EXPIRED: Final = "expired"
+"""Reason of a Release or Close for which only the time gave cause."""
+
 
 class Verdict(NamedTuple):
     """What a job is, computed from its registers.
@@ -82,6 +85,7 @@ class Verdict(NamedTuple):
         evictions: those of them that their hosts cut short for their own sake.
         declined: offers that turned this job away for good, ascending.
         outcome: how it ended, once it did.
+        avoided: hosts that let a claim of it come to nothing without a word, ascending.
     """
 
     state: JobState
@@ -90,6 +94,7 @@ class Verdict(NamedTuple):
     declined: tuple[OfferId, ...] = ()
     outcome: Outcome | None = None
     evictions: int = 0
+    avoided: tuple[CentreName, ...] = ()
 
 
 class Registers(Tables):
@@ -454,11 +459,14 @@ class Registers(Tables):
         done: Outcome | None = None
         attempts = evictions = 0
         declined: set[OfferId] = set()
+        avoided: set[CentreName] = set()
         for claim_id in job.claims:
             entry = self.claims[claim_id]
             if entry.claim is None:
                 continue
             state = entry.state
+            if _came_to_nothing(entry):
+                avoided.add(entry.claim.offer_id.centre)
             if not entry.over:
                 live = live or entry
             elif state is ClaimState.LOST:
@@ -482,6 +490,7 @@ class Registers(Tables):
             tuple(sorted(declined)) if declined else (),
             done,
             evictions,
+            tuple(sorted(avoided)) if avoided else (),
         )
 
     def _job_state(
@@ -504,3 +513,10 @@ class Registers(Tables):
         if attempts >= self.max_attempts or job.done:
             return JobState.FAILED
         return JobState.QUEUED
+
+
+def _came_to_nothing(entry: ClaimEntry) -> bool:
+    """True if the host let the time of a claim run out: it did not answer, fetch, start or end."""
+    if entry.state is ClaimState.CLOSED:
+        return entry.host_side.close_reason == EXPIRED
+    return entry.state is ClaimState.LOST or entry.release_reason == EXPIRED

@@ -39,6 +39,7 @@ def shape_of(job_id: JobId, job: Job, work_class: str, verdict: Verdict, rules: 
         deny=job.deny,
         declined=verdict.declined,
         no_preempt=verdict.evictions >= rules.evictions_max,
+        avoided=verdict.avoided,
     )
 
 

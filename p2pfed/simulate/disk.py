@@ -96,9 +96,7 @@ class Disk:
         """The newest epoch of this centre that the ledger holds a block of."""
         return max((b.feed.epoch for b in self.blocks if b.feed.centre == name), default=0)
 
-    def judge(
-        self, me: FeedKey, head: Head | None, beginning: Mark
-    ) -> tuple[Memory, Head | None]:
+    def judge(self, me: FeedKey, head: Head | None, beginning: Mark) -> tuple[Memory, Head | None]:
         """What a daemon concludes from its disk before it writes anything."""
         mark, own = self.mark, None if head is None else Mark(me, head)
         verdict = judge_restart(mark, own, self.block_id, beginning)

@@ -6,7 +6,7 @@ more. Both functions are pure, so their answers are remembered by everything tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from p2pfed.core.blocks import Block, decode_block, decode_stored
 from p2pfed.core.ids import BlockId, CentreName, FederationId, PublicKey
@@ -51,14 +51,14 @@ class Library:
         return block
 
     def open(
-        self, entries: Iterable[Entry], federation: FederationId, keys: VerifyKeys
+        self, entries: Iterable[Entry], federation: FederationId, keys: Callable[[], VerifyKeys]
     ) -> Iterator[Opened]:
         """As `p2pfed.core.audit.intake.open_entry` for each: verifies what an audit reads."""
         for entry in entries:
             found: Block | InputError | None = self._opened.get(entry.data)
             if found is None:
                 try:
-                    found = self._opened[entry.data] = decode_block(entry.data, federation, keys)
+                    found = self._opened[entry.data] = decode_block(entry.data, federation, keys())
                 except InputError as error:
                     found = error  # its key may be known later
             yield entry, found

@@ -193,7 +193,9 @@ class World(Scene):
         centre.node, centre.life, centre.wake_ms = node, centre.life + 1, -1
         centre.fetches.clear()
         centre.clock_told_wrong = False
-        memory, target = centre.disk.judge(me.feed, node.ledger.head, begun(name, centre.public_key))
+        memory, target = centre.disk.judge(
+            me.feed, node.ledger.head, begun(name, centre.public_key)
+        )
         self.log("boot", name, memory.value)
         self.checks.booted(centre)
         rows = {k: v for k, v in sorted(centre.disk.local.items()) if k.startswith(ROWS)}

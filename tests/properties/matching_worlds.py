@@ -109,6 +109,7 @@ def make_job(dice: Dice, number: int, offers: list[OfferId]) -> QueuedJob:
         deny=dice.condition(CENTRES),
         declined=tuple(declined),
         no_preempt=bool(dice.of(0, 0, 1)) and not dice.plain,
+        avoided=tuple(map(CentreName, dice.condition(CENTRES))),
     )
     return QueuedJob(
         job_id=JobId(Position(home, 0, number, dice.of(0, 1))),

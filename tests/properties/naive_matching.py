@@ -71,10 +71,11 @@ def naive_match(given: MatchInput) -> tuple[Pairs, Kept]:
             for i, (starts_ms, _) in enumerate(places)
         )
 
-    def left_over(job: QueuedJob, offer_id: OfferId) -> tuple[int, int, int, int, OfferId]:
+    def left_over(job: QueuedJob, offer_id: OfferId) -> tuple[bool, int, int, int, int, OfferId]:
         left = [a - b for a, b in zip(free_at(offer_id, None), parts(job), strict=True)]
         tie = lot(given.round, job.job_id) ^ lot(given.round, offer_id)
-        return left[2], left[1], left[3], tie, offer_id
+        avoided = offer_id.centre in job.shape.avoided
+        return avoided, left[2], left[1], left[3], tie, offer_id
 
     def earliest(job: QueuedJob, offer_id: OfferId) -> int | None:
         times = [r.ends_ms for r in offers[offer_id].running] + [e for e, _ in held[offer_id]]

@@ -54,7 +54,7 @@ class Witness:
                 if claim_id is not None:
                     self._said[centre.name].add((type(record).__name__, claim_id))
 
-    def look(self, centre: Centre, effect: Effect) -> None:
+    def look(self, centre: Centre, effect: Effect) -> bool:
         """Judges an effect in the moment in which it is performed."""
         name, kind = centre.name, type(effect).__name__
         said, blocks = self._said[name], self._blocks[name]
@@ -84,7 +84,7 @@ class Witness:
             case Send():
                 self._check_sent(effect.data, blocks)
         self.seen.add(kind)
-        self._perform(centre, effect)
+        return self._perform(centre, effect)
 
     def _check_sent(self, data: bytes, blocks: set[BlockId]) -> None:
         for body in FrameReader().feed(data):
