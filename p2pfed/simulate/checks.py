@@ -124,9 +124,13 @@ class Checks:
         """A batch system has a job more."""
         self._truth.submitted(centre, effect)
 
-    def asked(self, request: int, what: str) -> None:
+    def asked(self, centre: Centre, request: int, what: str) -> None:
         """A user asks for something."""
-        self._promises.asked(request, what)
+        self._promises.asked(centre, request, what)
+
+    def crashed(self, centre: Centre) -> None:
+        """A daemon dies."""
+        self._promises.crashed(centre)
 
     def told(self, centre: Centre, reply: Reply) -> None:
         """A user got an answer that is no error."""

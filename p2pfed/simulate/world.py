@@ -208,6 +208,7 @@ class World(Scene):
             return
         centre.node = None
         centre.life += 1
+        self.checks.crashed(centre)
         centre.disk.lose_power()
         centre.held_up.clear()
         centre.held_events.clear()
@@ -344,7 +345,7 @@ class World(Scene):
     def open_offer(self, name: CentreName, offer: Offer) -> int:
         """Opens an offer; the answer comes in `Centre.replies` under the number returned."""
         request = self.new_id()
-        self.checks.asked(request, "offer")
+        self.checks.asked(self.centres[name], request, "offer")
         self.centres[name].granted[request] = offer
         self.tell(name, OpenOffer(request=RequestId(request), offer=offer))
         return request
@@ -352,7 +353,7 @@ class World(Scene):
     def submit(self, name: CentreName, job: Job) -> int:
         """Posts a job; the answer comes as for `open_offer`."""
         request = self.new_id()
-        self.checks.asked(request, "submit")
+        self.checks.asked(self.centres[name], request, "submit")
         self.tell(name, SubmitJob(request=RequestId(request), job=job))
         return request
 
@@ -363,6 +364,6 @@ class World(Scene):
     def cancel(self, name: CentreName, job_id: JobId) -> int:
         """Cancels a job; the answer comes as for `open_offer`."""
         request = self.new_id()
-        self.checks.asked(request, "cancel")
+        self.checks.asked(self.centres[name], request, "cancel")
         self.tell(name, CancelJob(request=RequestId(request), job_id=job_id))
         return request

@@ -54,6 +54,18 @@ class Witness:
         tag = self.tags[job_id]
         return sum(line.split()[0] == word and tag in line.split() for line in text.splitlines())
 
+    def overlaps(self, job_id: str) -> bool:
+        """Whether an attempt of the job went on when another had begun."""
+        words = [line.split() for line in self.path.read_text().splitlines()]
+        mine = [(w[0], w[3]) for w in words if self.tags[job_id] in w]
+        running: set[str] = set()
+        for number, (word, process) in enumerate(mine):
+            ends_later = {p for word, p in mine[number:] if word == "end"}
+            if word == "begin" and running & ends_later - {process}:
+                return True
+            (running.add if word == "begin" else running.discard)(process)
+        return False
+
     def begun(self) -> int:
         """How many jobs have begun in all."""
         return sum(self.lines(job_id, "begin") for job_id in self.tags)
@@ -96,8 +108,10 @@ def check_ran_once(home: Centre, job_ids: list[str], witness: Witness) -> None:
         lost += [a for a in detail["attempts"] if a["state"] == "lost"]
         begun = witness.lines(job_id, "begin")
         assert 1 <= begun <= 1 + len(lost), (job_id, story)
-        # A host that was away for the whole lease may have run its attempt to the end all the same.
+        # A host that was away for the whole lease may have run its attempt to the end all the same,
+        # but never beside another: its home gives the job away only when the lease is over.
         assert 1 <= witness.lines(job_id, "end") <= 1 + len(lost), (job_id, story)
+        assert not witness.overlaps(job_id), (job_id, story)
 
 
 def check_ledgers(federation: Federation) -> None:

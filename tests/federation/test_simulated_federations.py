@@ -45,10 +45,8 @@ def test_crashes_and_cut_links_cost_time_but_break_nothing(seed: int) -> None:
     world = busy_federation(seed, UNKIND, JOBS)
     world.run(60_000)
     heal(world)
-    # A crash between storing and answering leaves a user without an answer, and only that does.
-    unanswered = world.unanswered_submissions()
-    assert len(world.checks.acknowledged) == JOBS - unanswered
-    assert unanswered <= JOBS // 5
+    # `heal` holds that whoever got no answer asked in the very moment in which the daemon died.
+    assert len(world.checks.acknowledged) == JOBS - world.unanswered_submissions()
 
 
 @pytest.mark.parametrize("seed", range(200, 206))

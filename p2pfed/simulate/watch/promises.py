@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfed.core.ids import FeedKey, JobId, Position, parse_position
+from p2pfed.core.ids import CentreName, FeedKey, JobId, Position, parse_position
 from p2pfed.core.records import Cancel, Claim, Handover, Job, Offer
 from p2pfed.errors import InputError
 from p2pfed.node.effects import Reply
@@ -28,26 +28,49 @@ class _Told:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question: of what, to which life of whom, when, and whether its disk was full just then.
+
+    A life of 0 says that nobody was there to hear it.
+    """
+
+    what: str
+    centre: CentreName
+    life: int
+    at_ms: int
+    disk_full: bool
+
+
 class Promises:
     """Remembers every answer."""
 
     def __init__(self, scene: Scene, library: Library) -> None:
         self._scene = scene
         self._library = library
-        self._asked: dict[int, str] = {}
-        self._answered: set[int] = set()
+        self._asked: dict[int, _Asked] = {}
+        self._crashes: set[tuple[CentreName, int]] = set()
+        self._full: set[CentreName] = set()
         self._told: list[_Told] = []
         self.acknowledged: list[JobId] = []
 
-    def asked(self, request: int, what: str) -> None:
-        """Somebody asks for something: `submit`, `cancel`, `offer`."""
-        self._asked[request] = what
+    def asked(self, centre: Centre, request: int, what: str) -> None:
+        """Somebody asks a centre for something: `submit`, `cancel`, `offer`."""
+        waits = centre.disk.full or bool(centre.held_up)
+        life = 0 if centre.node is None or not centre.honest else centre.life
+        self._asked[request] = _Asked(what, centre.name, life, self._scene.now_ms, waits)
+
+    def crashed(self, centre: Centre) -> None:
+        """A daemon dies; `life` was its last."""
+        self._crashes.add((centre.name, self._scene.now_ms))
 
     def unanswered(self, what: str) -> int:
         """How many never got an answer: their centre crashed before it."""
-        asked = {request for request, kind in self._asked.items() if kind == what}
+        return sum(asked.what == what for asked in self._without_answer())
+
+    def _without_answer(self) -> list[_Asked]:
         replies = {n for centre in self._scene.centres.values() for n in centre.replies}
-        return len(asked - replies)
+        return [asked for request, asked in self._asked.items() if request not in replies]
 
     def told(self, centre: Centre, reply: Reply) -> None:
         """Somebody got an answer that is no error."""
@@ -55,14 +78,20 @@ class Promises:
             position = parse_position(reply.result)
         except InputError:
             return
-        what = self._asked.get(reply.request, "decide")
+        asked = self._asked.get(reply.request)
+        what = "decide" if asked is None else asked.what
         if what == "submit":
             self.acknowledged.append(JobId(position))
         if centre.honest:
             self._told.append(_Told(what, position, self._scene.now_ms))
 
     def at_the_end(self, centres: Iterable[Centre]) -> None:
-        """When all is quiet: every promise stands in every ledger."""
+        """When all is quiet: every promise stands in every ledger; only crashes cost answers."""
+        for asked in self._without_answer():
+            died = (asked.centre, asked.at_ms) in self._crashes or asked.disk_full
+            ended = self._scene.centres[asked.centre].life != asked.life
+            what = f"{asked.centre} never answered a {asked.what} of {asked.at_ms}"
+            self._scene.hold((died and ended) or not asked.life, what)
         for centre in centres:
             self._kept(centre)
 
