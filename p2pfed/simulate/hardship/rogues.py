@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import ClassVar, Final, NamedTuple
 
 from p2pfed.core.blocks import seal_block
@@ -32,6 +33,7 @@ from p2pfed.core.records import (
     Start,
 )
 from p2pfed.core.units import HlcTime
+from p2pfed.node.admission import AdmissionPolicy
 from p2pfed.node.effects import (
     AnswerTransfer,
     Effect,
@@ -41,8 +43,11 @@ from p2pfed.node.effects import (
     SubmitNative,
 )
 from p2pfed.node.events import Event, Tick
-from p2pfed.node.ledger import Ledger
+from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.ledger import Ledger, Shelf
 from p2pfed.node.node import Node
+from p2pfed.node.rounds import Rounds
+from p2pfed.node.turn import Turn
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.simulate.hardship.strikes import for_a_while
 from p2pfed.simulate.scene import Centre
@@ -78,11 +83,31 @@ class BackdatingLedger(RogueLedger):
     backdates = True
 
 
+class _NeverClaims(Rounds):
+    """Rounds of which their node makes nothing: it claims as it likes."""
+
+    def _claim(self, job_id: JobId, offer_id: OfferId, digest: ViewDigest, turn: Turn) -> None:
+        pass
+
+
 class RogueNode(Node):
     """A node that keeps to the protocol, until it is made not to."""
 
     ledger_type: ClassVar[type[Ledger]] = RogueLedger
     refuses: ClassVar[tuple[type, ...]] = ()
+    claims_anything: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        me: Identity,
+        federation: Federation,
+        policy: AdmissionPolicy,
+        rng: Random,
+        shelf: Shelf,
+    ) -> None:
+        super().__init__(me, federation, policy, rng, shelf)
+        if self.claims_anything:
+            self.rounds.__class__ = _NeverClaims
 
     def handle(self, events: Sequence[Event], now_ms: int) -> list[Effect]:
         """As `Node.handle`, without what it refuses to do."""
@@ -95,6 +120,7 @@ def rogue_kind(kinds: Sequence[str]) -> type[RogueNode]:
 
     class Kind(RogueNode):
         ledger_type = BackdatingLedger if "backdate" in kinds else RogueLedger
+        claims_anything = "claims" in kinds
         refuses = (
             *(_HONOURING if "dishonour" in kinds else ()),
             *((FetchResult,) if "dispute" in kinds else ()),
@@ -139,22 +165,25 @@ def claim_anything(world: World) -> None:
 
     def records(node: Node) -> list[Record]:
         live, me = node.ledger.live, node.me.name
-        jobs = [j for j in sorted(live.jobs) if j.centre == me]
+        waiting = [j for j in sorted(live.jobs) if live.judge(live.jobs[j]).state.value == "queued"]
+        jobs = [j for j in waiting if j.centre == me]
         offers = [o for o in sorted(live.offers) if o.centre != me]
         if not jobs or not offers:
             return []
-        digest = world.rng.choice((ViewDigest(bytes(32)), node.rounds.last_digest))
+        last, digest = node.rounds.last, node.rounds.last_digest or ViewDigest(bytes(32))
+        if world.rng.random() < 0.5:
+            last, digest = max(0, last - world.rng.randint(1, 3)), ViewDigest(bytes(32))
         return [
             Claim(
                 job_id=world.rng.choice(jobs),
                 offer_id=world.rng.choice(offers),
                 attempt=1,
-                round=max(0, node.rounds.last - world.rng.randint(0, 3)),
+                round=last,
                 rules_version=1,
-                view_digest=digest or ViewDigest(bytes(32)),
-                claim_until_ms=world.now_ms + world.rng.choice((3_000, 6_000, 10**9)),
+                view_digest=digest,
+                claim_until_ms=world.now_ms + world.rng.choice((4_000, 4_500, 10**9)),
             )
-            for _ in range(3)
+            for _ in range(2)
         ]
 
     _say(world, records)
