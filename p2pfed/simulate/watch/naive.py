@@ -190,13 +190,14 @@ class Books:
             return min(most, self._amount(claim.settled, job))
         return most if cut_ms >= deadline_ms else None
 
-    def _committed(self, claim: _Claim) -> int:
-        """Points of a claim that runs, or is not settled."""
+    def _committed(self, claim: _Claim, cut_ms: int) -> int:
+        """Points of a claim that runs, or may still be settled at the cut."""
         job = self._jobs[claim.claim.job_id]
         home, host = claim.home_says, claim.host_says
         closed = "Close" in host or "Release" in home or "Lost" in home
         ended = "End" in host and "Handover" in home
-        if closed or (ended and claim.settled is not None):
+        deadline_ms = claim.ended_ms + self._rules.receipt_deadline_ms
+        if closed or (ended and (claim.settled is not None or cut_ms >= deadline_ms)):
             return 0
         return self._points(job.resource_class, self._claimed(job))
 
@@ -214,7 +215,7 @@ class Books:
             if amount is not None and claim.home == centre:
                 consumed[name, day] += amount
             if claim.home == centre:
-                committed += self._committed(claim)
+                committed += self._committed(claim, cut_ms)
         gave: dict[int, int] = defaultdict(int)
         took: dict[int, int] = defaultdict(int)
         offered = {(n, d): a for (c, n, d), a in self._offered.items() if c == centre}
