@@ -12,7 +12,8 @@ from itertools import islice
 
 from p2pfed.simulate.hardship.trial import Outcome, Plan, draw_plan, run_trial, shrink
 
-YEAR_MS = 365 * 86_400_000
+HOUR_MS = 3_600_000
+_MESSAGES = ("Send", "SendStored", "SendNamed", "Dial", "CloseLink", "StoreBlocks", "Note")
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
                 break
         pool.shutdown(cancel_futures=True)
     print(
-        f"{done} federations, {runs} native jobs, {world_ms / YEAR_MS:.5f} federation-years, "
+        f"{done} federations, {runs} native jobs, {world_ms / HOUR_MS:.2f} federation-hours, "
         f"{len(broken)} broken, {time.monotonic() - begun:.0f} s"
     )
     for outcome in broken[:3]:
@@ -69,10 +70,16 @@ def _replay(options: argparse.Namespace) -> int:
             seconds=options.seconds,
             kinds=kinds,
         )
-    outcome = run_trial(plan, tell=print)
+    outcome = run_trial(plan, tell=print if options.all else _tell)
     print(f"trace {outcome.trace}")
     print(outcome.broken or "nothing broke")
     return 1 if outcome.broken else 0
+
+
+def _tell(line: str) -> None:
+    """Prints what a reader of the story wants to know: not each message."""
+    if line.rsplit(" ", 1)[-1] not in _MESSAGES:
+        print(line)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -83,6 +90,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=int, default=1, help="how long to go on with --seeds")
     parser.add_argument("--seconds", type=int, default=30, help="how long faults last with --seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--all", action="store_true", help="tell of messages, too, with --seed")
     parser.add_argument("--centres", type=int)
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--kinds", default="none", help="faults, by comma")

@@ -50,6 +50,7 @@ class Checks:
 
     def __init__(self, scene: Scene, federation: Federation) -> None:
         self._scene = scene
+        self._federation = federation
         self.library = Library()
         self._written = Written(scene, self.library)
         self._truth = Truth(scene)
@@ -105,7 +106,14 @@ class Checks:
                 self.agreement.accepted(centre.node, record)
             if isinstance(record, Start | Handover | Lost):
                 what = f"{centre.name} says {type(record).__name__} by a clock that was set"
-                self._scene.hold(not centre.clock_told_wrong, what)
+                self._scene.hold(not self._knows_wrong(centre), what)
+
+    def _knows_wrong(self, centre: Centre) -> bool:
+        """Whether the clock was set wrong, and it can tell: all the others are right."""
+        others = [other for other in self._scene.centres.values() if other is not centre]
+        limit_ms = self._federation.rules.clock_error_ms // 2
+        right = all(abs(self._scene.offset_ms(other)) < limit_ms for other in others)
+        return centre.clock_told_wrong and right
 
     def bound_by(self, blocks: Iterable[StoredBlock]) -> bool:
         """Whether anything in these blocks was said to a user, or is a decision."""

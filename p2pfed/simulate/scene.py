@@ -161,7 +161,7 @@ class Scene:
 
     def log(self, *words: object) -> None:
         """Adds a line to the trace, whose hash tells whether two runs were the same."""
-        line = f"{self.now_ms} {' '.join(map(str, words))}"
+        line = f"{(self.now_ms - self.start_ms) / 1000:8.3f} {' '.join(map(str, words))}"
         self.trace.update(f"{line}\n".encode())
         if self.listener is not None:
             self.listener(line)

@@ -313,8 +313,11 @@ class World(Scene):
     def _store(self, centre: Centre, effect: StoreBlocks) -> bool:
         self.checks.to_be_stored(centre, effect)
         centre.disk.append(effect.blocks, effect.local)
-        for block in effect.blocks:
-            self.log(block.feed.centre, block.seq_num, block.block_id.hex())
+        for stored in effect.blocks:
+            if stored.feed.centre == centre.name:
+                block = self.checks.library.read(stored)
+                said = map(_in_words, block.records)
+                self.log(centre.name, f"writes {stored.seq_num}:", *said, block.block_id.hex()[:8])
         if effect.own_head is not None:
             if self.happens(self.faults.crash_per_mille):
                 self.crash(centre.name)  # between the ledger's commit and the mark
@@ -367,3 +370,9 @@ class World(Scene):
         self.checks.asked(self.centres[name], request, "cancel")
         self.tell(name, CancelJob(request=RequestId(request), job_id=job_id))
         return request
+
+
+def _in_words(record: object) -> str:
+    """A record for a reader of the trace: its type, and what it is about."""
+    about = getattr(record, "claim_id", None) or getattr(record, "job_id", None)
+    return type(record).__name__ if about is None else f"{type(record).__name__}({about})"

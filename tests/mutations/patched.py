@@ -15,7 +15,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -32,7 +32,8 @@ class Bug:
         file: where it is put, from the root of the repository.
         old, new: the text that stands there once, and what takes its place.
         seeds: within how many seeds it must be caught.
-        kinds: faults that strike in any case, if it needs them.
+        kinds: the faults that it takes, and no others; none: whichever a seed draws.
+        centres, jobs: how large the federations are, if that matters.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Bug:
     new: str
     seeds: int = 3
     kinds: tuple[str, ...] = ()
+    centres: int = 0
+    jobs: int = 0
 
     def text(self) -> str:
         """The file with the bug in it."""
@@ -86,7 +89,13 @@ def catch(bug: Bug, first_seed: int) -> dict[str, object]:
     from p2pfed.simulate.hardship.trial import draw_plan, run_trial
 
     for count in range(1, bug.seeds + 1):
-        plan = draw_plan(first_seed + count - 1, always=bug.kinds)
+        drawn = draw_plan(first_seed + count - 1)
+        plan = replace(
+            drawn,
+            kinds=bug.kinds or drawn.kinds,
+            centres=bug.centres or drawn.centres,
+            jobs=bug.jobs or drawn.jobs,
+        )
         outcome = run_trial(plan)
         if outcome.broken:
             return {"seeds": count, "broken": outcome.broken}

@@ -49,7 +49,7 @@ KINDS: Final = (
     Kind("cut", links.cut_links, 6),
     Kind("isolate", links.isolate, 3),
     Kind("halve", links.halve, 3),
-    Kind("bridge", links.bridge, 2),
+    Kind("bridge", links.bridge, 4),
     Kind("flap", links.flap, 3),
     Kind("oneway", links.one_way, 4),
     Kind("silence", links.silence, 4),
