@@ -37,7 +37,7 @@ from p2pfed.simulate.scribes import Scribes, Tamper
 from tests.unit.core.councils import card_of
 from tests.writers import START_MS, Writer, private_key
 
-RULES = Rules(fetch_ms=20_000, queue_ms=20_000, receipt_deadline_ms=60_000)
+RULES = Rules(fetch_ms=20_000, queue_ms=20_000, receipt_deadline_ms=60_000, objection_ms=0)
 ZERO, ONE, TWO, THREE = (CentreName(f"centre-0{number}") for number in range(4))
 Change = Callable[[CentreName, Any], Record]
 
