@@ -1,8 +1,9 @@
 """Usage records of a ledger in the formats of others: OGF Usage Record 2.0, APEL, and CSV.
 
 Sources: "Usage Record - Format Recommendation", GFD-R-P.204 (Open Grid Forum, 2013); "Grid
-Accounting: Individual Job Records and Messages", message format 0.3, docs.egi.eu; the field names
-of GPU records are those of APEL's GPU message 0.1.
+Accounting: Individual Job Records and Messages", message format 0.3, docs.egi.eu, as APEL's own
+loader reads it (apel/db/records/job.py); GPUs as APEL's accelerator message 0.1, which is JSON
+(apel/common/message_schemas.py).
 
 Both know more than a ledger holds. It has no user names, so APEL's GlobalUserName is left out; what
 it calls CPU time is allocated cores times elapsed time, which is all that a batch system enforces.
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
@@ -27,7 +30,10 @@ from p2pfed.core.rules import Rules
 UR: Final = "http://schema.ogf.org/urf/2013/04/urf"
 OURS: Final = "urn:p2pfed:usage:1"
 APEL_HEADER: Final = "APEL-individual-job-message: v0.3"
-APEL_GPU_HEADER: Final = "APEL-GPU-message: v0.1"
+APEL_GPU_TYPE: Final = "APEL-accelerator-message"
+APEL_GPU_VERSION: Final = "0.1"
+APEL_GPU_RECORDS_MAX: Final = 1000
+"""Records in one accelerator message, by APEL's schema."""
 
 
 class Ledger(NamedTuple):
@@ -157,25 +163,37 @@ def write_apel(lines: Iterable[UsageLine], ledger: Ledger) -> Iterator[str]:
 
 
 def write_apel_gpu(lines: Iterable[UsageLine], ledger: Ledger) -> Iterator[str]:
-    """One GPU message: a record for each job that had GPUs, naming its individual-job record."""
-    yield f"{APEL_GPU_HEADER}\n"
-    for line in filter(_gpus, lines):
-        ended = datetime.fromtimestamp(line.end.ended_ms / 1000, UTC)
-        yield _apel(
-            ("MeasurementMonth", ended.month),
-            ("MeasurementYear", ended.year),
-            ("AssociatedRecordType", "job"),
-            ("AssociatedRecord", line.native_name),
-            ("FQAN", f"/{ledger.name}/{line.job_id.centre}"),
-            ("SiteName", line.host),
-            ("Count", _gpus(line)),
-            ("ActiveDuration", line.end.gpu_s),
-            ("AvailableDuration", _wall_s(line) * _gpus(line)),
-            ("BenchmarkType", "p2pfed-points"),
-            ("Benchmark", _rate(line, ledger.rules)),
-            ("Type", "GPU"),
-            ("Model", line.job.resource_class),
-        )
+    """Accelerator messages, one on each line: a record for each job that had GPUs.
+
+    Each names its individual-job record. How long GPUs were active is not known, only how long the
+    job held them, so ActiveDuration is left out.
+    """
+    records = (_accelerator(line, ledger) for line in lines if _gpus(line))
+    while batch := list(islice(records, APEL_GPU_RECORDS_MAX)):
+        message = {
+            "Type": APEL_GPU_TYPE,
+            "Version": APEL_GPU_VERSION,
+            "UsageRecords": batch,
+        }
+        yield json.dumps(message) + "\n"
+
+
+def _accelerator(line: UsageLine, ledger: Ledger) -> dict[str, object]:
+    ended = datetime.fromtimestamp(line.end.ended_ms / 1000, UTC)
+    return {
+        "MeasurementMonth": ended.month,
+        "MeasurementYear": ended.year,
+        "AssociatedRecordType": "job",
+        "AssociatedRecord": line.native_name,
+        "FQAN": f"/{ledger.name}/{line.job_id.centre}",
+        "SiteName": line.host,
+        "Count": _gpus(line),
+        "AvailableDuration": _wall_s(line),
+        "BenchmarkType": "p2pfed-points",
+        "Benchmark": float(_rate(line, ledger.rules)),
+        "Type": "GPU",
+        "Model": line.job.resource_class,
+    }
 
 
 def _apel(*fields: tuple[str, object]) -> str:

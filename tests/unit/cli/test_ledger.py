@@ -60,6 +60,27 @@ def test_every_usage_record_becomes_one_usage_record_of_ogf(ledger: Path, tmp_pa
     assert names <= {block.tag for block in first}
 
 
+APEL_MANDATORY = (
+    "Site", "LocalJobId", "WallDuration", "CpuDuration", "StartTime", "EndTime",
+)  # fmt: skip
+APEL_FIELDS = (
+    "Site", "SubmitHost", "MachineName", "Queue", "LocalJobId", "LocalUserId", "GlobalUserName",
+    "FQAN", "VO", "VOGroup", "VORole", "WallDuration", "CpuDuration", "Processors", "NodeCount",
+    "StartTime", "EndTime", "InfrastructureDescription", "InfrastructureType", "MemoryReal",
+    "MemoryVirtual", "ServiceLevelType", "ServiceLevel",
+)  # fmt: skip
+"""What APEL's loader demands of an individual-job record, and what it knows: its JobRecord."""
+ACCELERATOR_REQUIRED = (
+    "MeasurementMonth", "MeasurementYear", "AssociatedRecordType", "AssociatedRecord", "FQAN",
+    "SiteName", "Count", "AvailableDuration", "Type",
+)  # fmt: skip
+ACCELERATOR_FIELDS = (
+    *ACCELERATOR_REQUIRED,
+    "GlobalUserName", "Cores", "ActiveDuration", "BenchmarkType", "Benchmark", "Model",
+)  # fmt: skip
+"""The same of an accelerator record: APEL's ACCELERATOR_MSG_SCHEMA."""
+
+
 def test_every_usage_record_becomes_one_record_of_apel(ledger: Path, tmp_path: Path) -> None:
     text = exported(ledger, tmp_path, "--format", "apel")
     header, *_ = text.splitlines()
@@ -68,9 +89,11 @@ def test_every_usage_record_becomes_one_record_of_apel(ledger: Path, tmp_path: P
     assert records.pop() == ""
     assert len(records) == JOBS
     fields = dict(line.split(": ", 1) for line in records[0].splitlines())
-    mandatory = ("Site", "SubmitHost", "LocalJobId", "WallDuration", "CpuDuration", "StartTime",
-                 "EndTime", "ServiceLevelType", "ServiceLevel")  # fmt: skip
-    assert set(mandatory) <= set(fields)
+    assert set(APEL_MANDATORY) <= set(fields) <= set(APEL_FIELDS)
+    assert fields["ServiceLevelType"].lower() in ("si2k", "hepspec", "hepscore23")
+    for name in ("WallDuration", "CpuDuration", "Processors", "NodeCount", "MemoryReal"):
+        assert fields[name].isdecimal()
+    assert 0 < int(fields["StartTime"]) <= int(fields["EndTime"])
     assert int(fields["CpuDuration"]) == int(fields["WallDuration"]) * int(fields["Processors"])
 
 
@@ -111,12 +134,17 @@ def test_gpus_are_told_where_the_formats_have_a_place_for_them() -> None:
         Standing.RECEIPTED, 80, 60, 3_000,
     )  # fmt: skip
     ledger = Ledger("ab" * 32, "tests", Rules(), 20_000)
-    gpus = "".join(write_apel_gpu([line, line._replace(job=replace(job, gpus_per_node=0))], ledger))
-    assert gpus.startswith("APEL-GPU-message: v0.1\n")
-    assert gpus.count("%%") == 1
-    assert "Count: 6\n" in gpus
-    assert "ActiveDuration: 60\n" in gpus
-    assert "Benchmark: 50\n" in gpus
+    without = line._replace(job=replace(job, gpus_per_node=0))
+    (text,) = write_apel_gpu([line, without], ledger)
+    message = json.loads(text)
+    assert (message["Type"], message["Version"]) == ("APEL-accelerator-message", "0.1")
+    (record,) = message["UsageRecords"]
+    assert set(ACCELERATOR_REQUIRED) <= set(record) <= set(ACCELERATOR_FIELDS)
+    assert (record["Count"], record["AvailableDuration"], record["Benchmark"]) == (6, 10, 50.0)
+    assert record["AssociatedRecord"] == "native & <name>"
+    assert list(write_apel_gpu([without], ledger)) == []
+    many = [json.loads(one) for one in write_apel_gpu([line] * 2_001, ledger)]
+    assert [len(one["UsageRecords"]) for one in many] == [1_000, 1_000, 1]
     root = ElementTree.fromstring("".join(write_ur([line], ledger)))
     assert root.findtext(f".//{{{OURS}}}GpuDuration") == "PT60S"
     assert root.findtext(f".//{{{UR}}}Charge") == "3000"
