@@ -56,9 +56,10 @@ _KILL_WAIT_MS: Final = 2000
 _OVERDUE_MS: Final = 5000
 """So long after `kill_at_ms` a supervisor that still lives is taken for stuck, and killed."""
 
-_SUPERVISOR: Final = "p2pfed.execute.supervise"
+SUPERVISOR: Final = "p2pfed.execute.supervise"
+"""Stands in the command line of every supervisor, whose last part is the control folder."""
 _LAUNCH: Final = (
-    f"import sys; sys.path.append(sys.argv[1]); from {_SUPERVISOR} import main; main(sys.argv[2])"
+    f"import sys; sys.path.append(sys.argv[1]); from {SUPERVISOR} import main; main(sys.argv[2])"
 )
 _PACKAGE_ROOT: Final = str(Path(__file__).resolve().parents[2])
 
@@ -222,7 +223,7 @@ class LocalExecutor:
                 return NativeStatus(name=job.name, state=NativeState.NOT_FOUND)
             supervisor = _supervisor(marker)
             if supervisor is not None and now_ms() >= job.kill_at_ms + _OVERDUE_MS:
-                _kill_with_tree(supervisor)
+                kill_with_tree(supervisor)
                 supervisor = _supervisor(marker)
             running = NativeStatus(
                 name=job.name, state=NativeState.RUNNING, started_ms=number(marker, "at_ms")
@@ -329,7 +330,8 @@ def _supervisor(marker: dict[str, str]) -> Process | None:
     return processes.find_alive(pid, start_ticks, marker.get("boot", "")) if pid else None
 
 
-def _kill_with_tree(supervisor: Process) -> None:
+def kill_with_tree(supervisor: Process) -> None:
+    """Kills a supervisor and all that it began; waits a moment for its end."""
     processes.kill_all(lambda: [supervisor, *processes.descendants(supervisor.pid)])
     processes.await_end(supervisor, _KILL_WAIT_MS)
 

@@ -167,6 +167,14 @@ def environment_has(pid: int, entry: bytes) -> bool:
         return False
 
 
+def command_of(pid: int) -> list[str]:
+    """The command line of a process, part by part; empty if there is none to be read."""
+    try:
+        return _read(f"/proc/{pid}/cmdline", 1 << 16).decode("utf-8", "replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def shared_out_bytes(pid: int) -> int:
     """The memory of a process with shared pages divided among their users (PSS); 0 if unknown."""
     try:

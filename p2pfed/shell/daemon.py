@@ -59,10 +59,10 @@ from p2pfed.shell.door import OfferRequest
 from p2pfed.shell.doorkeeper import Doorkeeper
 from p2pfed.shell.executors import (
     declared_capacity,
-    guest_queue,
     guest_uid,
     local_queue,
     make_executor,
+    stray_finder,
 )
 from p2pfed.shell.exports import Exports
 from p2pfed.shell.invitation import read_contacts
@@ -358,7 +358,8 @@ async def _main(parts: _Parts) -> None:
         reload=lambda who: reloader.reload(who),  # noqa: PLW0108 - made below
         resumed=lambda: _open_offers(brain, keeper, parts),
     )
-    strays = Strays(guest_queue(parts.config), brain, parts.spool.claim, lambda: natives.alive)
+    finder = stray_finder(parts.config, parts.spool.claims)
+    strays = Strays(finder, brain, parts.spool.claim, lambda: natives.alive)
     tls = Tls(parts.key.private, dict(parts.charter.keys()), parts.former)
     rekeying = Rekeying(brain, parts.config, parts.key, tls)
     archivist = _make_archivist(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from p2pfed.errors import ExecutorError
 from p2pfed.execute.accounts import find_account
@@ -13,6 +14,7 @@ from p2pfed.execute.slurm.localjobs import LocalQueue
 from p2pfed.execute.slurm.runner import Runner
 from p2pfed.execute.slurm.settings import SlurmSettings
 from p2pfed.execute.slurm.strays import GuestQueue
+from p2pfed.execute.strays import LocalGuests, StrayFinder
 from p2pfed.shell.config import CentreConfig
 
 
@@ -89,6 +91,19 @@ def guest_queue(config: CentreConfig) -> GuestQueue | None:
     if account.uid == os.geteuid():
         return None
     return GuestQueue(Runner(account, slurm_settings(config)), account.name)
+
+
+def stray_finder(config: CentreConfig, claims: Path) -> StrayFinder | None:
+    """Where jobs of guests that no claim stands for are found; None if nowhere.
+
+    Args:
+        config: the centre's.
+        claims: the folder that holds the folders of claims.
+
+    Raises:
+        ExecutorError: `executor-account`.
+    """
+    return LocalGuests(claims) if config.executor.kind == "local" else guest_queue(config)
 
 
 def slurm_settings(config: CentreConfig) -> SlurmSettings:

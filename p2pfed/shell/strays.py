@@ -1,8 +1,10 @@
-"""Ends what guests began beside their jobs: Slurm jobs of their account that no claim stands for.
+"""Ends jobs of guests that no claim stands for: begun beside a job, or forgotten with a lost disk.
 
-A loop asks Slurm every `LOOK_S` and compares with the ledger. A stray is ended when it is seen a
-second time, so that nothing that happens between two questions can look like one; after `withdraw
---now` at first sight, and every `WITHDRAWN_S`. Each is logged and stands among the decisions.
+A loop asks the batch system every `LOOK_S` and compares with the ledger. Where strays can only be
+left over from a former life of the daemon, it ends when a look found none. A stray is ended when it
+is seen a second time, so that nothing that happens between two questions can look like one; after
+`withdraw --now` at first sight, and every `WITHDRAWN_S`. Each is logged and stands among the
+decisions.
 
 It waits until the ledger is whole: one that came out of a backup does not know what it began.
 """
@@ -19,7 +21,7 @@ import trio
 from p2pfed.core.ids import ClaimId
 from p2pfed.core.lifecycle import HostPhase
 from p2pfed.errors import ExecutorError
-from p2pfed.execute.slurm.strays import GuestQueue, Stray, strays_of
+from p2pfed.execute.strays import Stray, StrayFinder
 from p2pfed.node.admission import Mode
 from p2pfed.node.events import StrayEnded
 from p2pfed.shell.brain import Brain
@@ -34,7 +36,7 @@ class Strays:
     """Looks for strays of one daemon, and ends them.
 
     Args:
-        queue: of the guests' account; None: strays are left alone.
+        finder: looks for them; None: strays are left alone.
         brain: whose ledger tells what is ours.
         folder: where a claim lies.
         natives: how many jobs of guests are not known to be over.
@@ -42,12 +44,12 @@ class Strays:
 
     def __init__(
         self,
-        queue: GuestQueue | None,
+        finder: StrayFinder | None,
         brain: Brain,
         folder: Callable[[ClaimId], Path],
         natives: Callable[[], int],
     ) -> None:
-        self._queue = queue
+        self._finder = finder
         self._brain = brain
         self._node = brain.node
         self._folder = folder
@@ -62,7 +64,7 @@ class Strays:
         After a withdrawal at least 1 until a look that began after the last guest's end found none.
         """
         alive = self._natives() + len(self._seen)
-        sure = self._queue is None or self._clean_for_ms == self._node.control.order.at_ms
+        sure = self._finder is None or self._clean_for_ms == self._node.control.order.at_ms
         return alive or int(self._withdrawn and not sure)
 
     @property
@@ -70,14 +72,18 @@ class Strays:
         return self._node.control.mode is Mode.WITHDRAWN and self._node.recovery.ready
 
     async def run(self) -> None:
-        """Works until cancelled."""
+        """Works until cancelled, or until nothing can come up any more."""
         await self._brain.ready.wait()
-        while self._queue is not None:
+        while self._finder is not None:
             if self._node.recovery.ready:
                 try:
-                    await self._look(self._queue)
+                    await self._look(self._finder)
                 except ExecutorError as error:
                     log.debug("can't look for strays now: %s", error)
+                else:
+                    if self._finder.at_start_only and not self._seen:
+                        self._finder = None
+                        return
             await trio.sleep(self._pause_s)
 
     @property
@@ -85,14 +91,14 @@ class Strays:
         restless = self._withdrawn and self.guests
         return WITHDRAWN_S if restless else LOOK_S
 
-    async def _look(self, queue: GuestQueue) -> None:
+    async def _look(self, finder: StrayFinder) -> None:
         order_ms, quiet = self._node.control.order.at_ms, not self._natives()
-        rows = await trio.to_thread.run_sync(queue.rows)
+        sieve = await trio.to_thread.run_sync(finder.look)
         own = {name: self._folder(claim_id) for name, claim_id in self._own()}
-        found = set(await trio.to_thread.run_sync(strays_of, rows, own))
+        found = set(await trio.to_thread.run_sync(sieve, own))
         due = found if self._withdrawn else found & self._seen
         for stray in sorted(due):
-            await self._end(queue, stray)
+            await self._end(finder, stray)
         self._seen = found
         if quiet and not found:
             self._clean_for_ms = order_ms
@@ -105,9 +111,9 @@ class Strays:
             if ours and entry.host_side.phase is HostPhase.STARTED:
                 yield entry.host_side.native_name, entry.claim_id
 
-    async def _end(self, queue: GuestQueue, stray: Stray) -> None:
+    async def _end(self, finder: StrayFinder, stray: Stray) -> None:
         try:
-            await trio.to_thread.run_sync(queue.end, stray)
+            await trio.to_thread.run_sync(finder.end, stray)
         except ExecutorError as error:
             log.warning("can't end the stray job %s of a guest: %s", stray.job_id, error)
             return

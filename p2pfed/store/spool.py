@@ -48,9 +48,14 @@ class Spool:
         """The folder of the payload with this manifest digest (32 bytes)."""
         return self.root / "payloads" / digest.hex()
 
+    @property
+    def claims(self) -> Path:
+        """What holds the host's folders of attempts."""
+        return self.root / "claims"
+
     def claim(self, claim_id: Position) -> Path:
         """The host's folder of one attempt."""
-        return self.root / "claims" / str(claim_id)
+        return self.claims / str(claim_id)
 
     def result(self, claim_id: Position) -> Path:
         """The home's folder of what one attempt brought back."""

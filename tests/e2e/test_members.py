@@ -15,7 +15,9 @@ import pytest
 
 from p2pfed.errors import StateError
 from p2pfed.shell.client import Client
+from tests.conformance.executor import Bench, is_alive
 from tests.e2e.federation import LOOK_S, Centre, Federation, Shared, call
+from tests.unit.execute.test_local import new_executor
 from tests.waiting import wait_until
 
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -242,8 +244,14 @@ def test_a_centre_that_lost_everything_begins_the_epoch_that_the_members_vote(
     alpha, gamma = federation["alpha"], federation["gamma"]
     before = gamma.status()["epoch"]
     gamma.kill()
-    shutil.rmtree(gamma.folder / "state")
+    for lost in ("state", "spool"):
+        shutil.rmtree(gamma.folder / lost)
     (gamma.folder / "highwater").unlink()
+    # A guest that runs on, of whose start no peer ever heard.
+    bench = Bench(folder=gamma.folder / "spool" / "claims", start=new_executor)
+    guest = bench.job("echo $$ > script\nsleep 600")
+    bench.start().submit(guest)
+    process = int(bench.file(guest, "script"))
     epoch = proposed(alpha, "propose", "new-epoch", "gamma", "--reason", "its disk was lost")
     for name in ("beta", "delta"):
         vote(federation[name], epoch)
@@ -252,6 +260,8 @@ def test_a_centre_that_lost_everything_begins_the_epoch_that_the_members_vote(
     gamma.until(lambda c: c.status()["epoch"] > before, "the new epoch")
     gamma.until_writing()
     until_member(federation, "gamma", epoch=gamma.status()["epoch"])
+    wait_until(lambda: not is_alive(process), "the end of the forgotten guest")
+    gamma.until(lambda c: any(d["action"] == "end stray" for d in c.decisions()), "a decision")
     assert federation_agrees(federation)
     federation.proven = True
 

@@ -8,21 +8,15 @@ the daemon's alone, each job of it that the daemon did not submit itself is such
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from p2pfed.execute import notices
 from p2pfed.execute.slurm import commands, parse
 from p2pfed.execute.slurm.parse import QueueRow
 from p2pfed.execute.slurm.runner import Runner
 from p2pfed.execute.slurm.states import ENDED
-
-
-class Stray(NamedTuple):
-    """A job that is none of the daemon's: its id as scancel takes it, and its name."""
-
-    job_id: str
-    name: str
+from p2pfed.execute.strays import Sieve, Stray
 
 
 class GuestQueue:
@@ -36,6 +30,12 @@ class GuestQueue:
     def __init__(self, runner: Runner, user: str) -> None:
         self._runner = runner
         self._user = user
+
+    at_start_only = False
+
+    def look(self) -> Sieve:
+        """Asks for the queue; raises as `rows`."""
+        return partial(strays_of, self.rows())
 
     def rows(self) -> list[QueueRow]:
         """All jobs of the account that are not over.

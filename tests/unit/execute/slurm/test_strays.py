@@ -6,7 +6,8 @@ from pathlib import Path
 
 from p2pfed.execute import notices
 from p2pfed.execute.slurm.parse import parse_queue
-from p2pfed.execute.slurm.strays import GuestQueue, Stray, strays_of, whole_id
+from p2pfed.execute.slurm.strays import GuestQueue, strays_of, whole_id
+from p2pfed.execute.strays import Stray
 from tests.unit.execute.slurm.test_localjobs import Recorder
 
 # As Slurm 22.05.8 printed it, in the format of commands.SQUEUE_FORMAT.
