@@ -52,6 +52,8 @@ class LocalWish:
         queues: where it may run.
         nodes, cores: what it needs; `cores` in all.
         whole_nodes: it shares its nodes with nobody.
+        memory_mib: on each node; 0: not known.
+        gpus, gpu_type: on each node; an empty type is any.
         start_s: when the batch system expects to begin it, seconds since the epoch; 0: unknown.
     """
 
@@ -61,6 +63,9 @@ class LocalWish:
     cores: int
     whole_nodes: bool = False
     start_s: int = 0
+    memory_mib: int = 0
+    gpus: int = 0
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

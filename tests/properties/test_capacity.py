@@ -96,6 +96,9 @@ def worlds(draw: st.DrawFn) -> tuple[Observation, Books]:
             nodes=(width := draw(st.integers(1, 3))),
             cores=width * draw(st.integers(1, CORES)),
             whole_nodes=draw(st.booleans()),
+            memory_mib=draw(st.sampled_from([0, 1, MEMORY // 2])),
+            gpus=draw(st.integers(0, GPUS)),
+            gpu_type=draw(st.sampled_from(["", "a", "b"])),
             start_s=draw(st.sampled_from([0, NOW_MS // 1000 + 5000, NOW_MS // 1000 + 100])),
         )
         for number in range(draw(st.integers(0, 3)))
@@ -223,7 +226,7 @@ def test_nobody_is_sent_away_in_vain_or_twice(
         Guest(
             name=held.name,
             started_ms=data.draw(st.integers(0, 5)),
-            cores=held.shape.cores,
+            shape=held.shape,
             leaving=data.draw(st.booleans()),
         )
         for held in books.held
@@ -236,23 +239,35 @@ def test_nobody_is_sent_away_in_vain_or_twice(
     if going:
         # Once they and those that leave are gone, at least one more local job has its nodes.
         gone = {*going, *(guest.name for guest in guests if guest.leaving)}
-        cores = {node.name: node.idle_cores for node in seen.nodes if "local" in node.queues}
+        before = {
+            node.name: Shape(
+                node.idle_cores, dict(node.idle_gpus).get("a", 0), node.idle_memory_mib
+            )
+            for node in seen.nodes
+            if "local" in node.queues
+        }
+        after = dict(before)
         for native in seen.guests:
             for name in native.nodes if native.name in gone else ():
-                if name in cores:
-                    held = next(h for h in books.held if h.name == native.name)
-                    cores[name] += held.shape.cores
-        before = {n.name: n.idle_cores for n in seen.nodes if "local" in n.queues}
-        assert any(serve(wish, dict(cores)) for wish in seen.wishes)
-        unserved = [wish for wish in seen.wishes if not serve(wish, before)]
-        assert unserved
+                if name in after:
+                    held = next(h.shape for h in books.held if h.name == native.name)
+                    after[name] = Shape(
+                        after[name].cores + held.cores,
+                        after[name].gpus + held.gpus,
+                        after[name].memory_mib + held.memory_mib,
+                    )
+        assert any(serve(wish, after) for wish in seen.wishes)
+        assert not all(serve(wish, before) for wish in seen.wishes)
 
 
-def serve(wish: LocalWish, cores: dict[str, int]) -> bool:
-    """Takes what the job needs from what is idle, if that is enough."""
-    need = CORES if wish.whole_nodes else -(-wish.cores // wish.nodes)
-    able = [name for name, idle in sorted(cores.items()) if idle >= need][: wish.nodes]
-    if len(able) == wish.nodes:
-        for name in able:
-            cores[name] -= need
-    return len(able) == wish.nodes
+def serve(wish: LocalWish, idle: dict[str, Shape]) -> bool:
+    """Whether what is idle is enough for the job."""
+    cores = CORES if wish.whole_nodes else -(-wish.cores // wish.nodes)
+    able = [
+        name
+        for name, has in idle.items()
+        if has.cores >= cores
+        and has.memory_mib >= wish.memory_mib
+        and (not wish.gpus or (has.gpus >= wish.gpus and wish.gpu_type != "b"))
+    ]
+    return len(able) >= wish.nodes

@@ -20,8 +20,12 @@ SACCT_FORMAT: Final = "JobIDRaw,State,Start,End,ExitCode,AllocCPUS,MaxRSS,AllocT
 SINFO_FORMAT: Final = (
     "NodeList:|,StateComplete:|,CPUsState:|,Memory:|,AllocMem:|,Gres:|,GresUsed:|,Partition:|"
 )
-PENDING_FORMAT: Final = "%i|%u|%S|%D|%C|%P|%h|%r"
-"""Job id, user, expected start, nodes, cores, partitions, sharing of nodes, reason."""
+PENDING_FORMAT: Final = (
+    "JobArrayID:|,UserName:|,StartTime:|,NumNodes:|,NumCPUs:|,NumTasks:|,Partition:|,"
+    "OverSubscribe:|,tres-alloc:|,tres-per-node:|,tres-per-job:|,tres-per-task:|,Reason:|"
+)
+"""Job id, user, expected start, nodes, cores, tasks, partitions, sharing of nodes; what it asks for
+in all (memory; GPUs only with slurmdbd), and GPUs by node, job and task; reason."""
 GUESTS_FORMAT: Final = "%j|%N"
 """Name, nodes held."""
 HISTORY_FIELDS: Final = "JobIDRaw,UID,State,Start,End,ExitCode,AllocCPUS,JobName"
@@ -124,8 +128,8 @@ def sinfo(partition: str = "") -> list[str]:
 
 def pending() -> list[str]:
     """Lists the jobs that wait, of all users, and when each is expected to begin."""
-    command = ["squeue", "--noheader", "--all", "--array", "--start"]
-    return [*command, f"--format={PENDING_FORMAT}"]
+    command = ["squeue", "--noheader", "--all", "--array", "--states=PENDING"]
+    return [*command, f"--Format={PENDING_FORMAT}"]
 
 
 def guests(user: str) -> list[str]:

@@ -31,6 +31,10 @@ _OTHER_REASONS: Final = (
     "SystemFailure", "launch failed", "JobLaunchFailure", "User",
 )  # fmt: skip
 """What a pending reason begins with if idle nodes would not help; squeue(1), JOB REASON CODES."""
+_LAST_NUMBER: Final = re.compile(r"gpu\b[^,|]*?[:=](\d+)(?:,|$)")
+"""Of `gres/gpu=2`, `gres:gpu:2` and `gres:gpu:fake:2`."""
+_MEMORY: Final = re.compile(r"\bmem=(\d+)(?:\.\d+)?([KMGTP]?)")
+_KIB: Final = {"K": 1, "M": 1 << 10, "": 1 << 10, "G": 1 << 20, "T": 1 << 30, "P": 1 << 40}
 _ITEM: Final = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")
 _PIECE: Final = re.compile(r"\[([^\]]*)\]|([^\[]+)")
 _HOSTS_MAX: Final = 1 << 16
@@ -92,22 +96,43 @@ def parse_wishes(text: str, guests: str) -> tuple[LocalWish, ...]:
     """
     found = []
     for line in text.splitlines():
-        fields = line.split("|", 7)
+        fields = [field.strip() for field in line.split("|", 12)]
         try:
-            job_id, user, start, nodes, cores, partitions, sharing, reason = fields
+            job_id, user, start, nodes, cores, tasks, partitions, sharing = fields[:8]
+            *asked, reason = fields[8:]
+            width = max(1, int(nodes.partition("-")[0]))
+            kind, gpus = _gpus_asked(asked, width, int(tasks))
             wish = LocalWish(
                 job_id=job_id,
                 queues=tuple(sorted(partitions.split(","))),
-                nodes=max(1, int(nodes.partition("-")[0])),
+                nodes=width,
                 cores=max(1, int(cores.partition("-")[0])),
                 whole_nodes=sharing in ("NO", "EXCLUSIVE"),
                 start_s=int(start) if start.isascii() and start.isdigit() else 0,
+                memory_mib=-(-_memory_mib(asked[0]) // width),
+                gpus=gpus,
+                gpu_type=kind,
             )
         except ValueError:
             raise _odd("squeue", line) from None
         if user != guests and not reason.startswith(_OTHER_REASONS):
             found.append(wish)
     return tuple(found)
+
+
+def _gpus_asked(asked: list[str], nodes: int, tasks: int) -> tuple[str, int]:
+    """Type and number of the GPUs that a job asks for on each node, however it says so."""
+    in_all, by_node, by_job, by_task = (
+        0 if found is None else int(found[1]) for found in map(_LAST_NUMBER.search, asked)
+    )
+    total = max(in_all, by_node * nodes, by_job, by_task * tasks)
+    kinds = [kind for text in asked[1:] for kind in gpus_by_type(text.removeprefix("gres:"))]
+    return next((kind for kind in kinds if kind), ""), -(-total // nodes)
+
+
+def _memory_mib(tres: str) -> int:
+    found = _MEMORY.search(tres)
+    return -(-int(found[1]) * _KIB[found[2]] // 1024) if found else 0
 
 
 def parse_guests(text: str) -> tuple[SeenGuest, ...]:

@@ -67,23 +67,33 @@ def read_books(
     return Books(held=tuple(held), promised=tuple(promised), limits_s=dict(limits_s))
 
 
-def evictable(node: Node, leaving: Mapping[str, int]) -> dict[str, tuple[Guest, int]]:
+def evictable(
+    node: Node,
+    leaving: Mapping[str, int],
+    templates: Mapping[str, OfferTemplate],
+    gpu_gres: str,
+) -> dict[str, tuple[Guest, int]]:
     """The guests that may be sent away, by native name, with the notice in seconds that they have.
 
     Args:
+        templates, gpu_gres: which GPUs they hold.
         leaving: those that were told to go.
     """
     found: dict[str, tuple[Guest, int]] = {}
     for offer in own_offers(node):
         if not offer.terms.preemptible:
             continue
+        template = templates.get(offer.terms.name)
+        kind = ((template.gpu_gres if template else "") or gpu_gres).partition(":")[2]
         for entry, job in _holders(node, offer.offer_id):
             if entry.host_side.phase is HostPhase.STARTED:
                 name = entry.host_side.native_name
                 guest = Guest(
                     name=name,
                     started_ms=entry.host_side.started_ms,
-                    cores=job.cores_per_node,
+                    shape=Shape(
+                        job.cores_per_node, job.gpus_per_node, job.memory_mib_per_node, kind
+                    ),
                     leaving=name in leaving,
                 )
                 found[name] = guest, offer.terms.notice_s

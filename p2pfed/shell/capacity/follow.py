@@ -155,8 +155,7 @@ class Follower:
                 await self._close(list(offers.values()), "the batch system does not answer")
             return
         site = self._site()
-        by_name = {t.name: t for t in self._config().offers if not t.follow}
-        by_name |= {name: t for t in templates for name in part_names(t)}
+        by_name = self._by_name()
         ids = {offer.offer_id: name for name, offer in offers.items()}
         books = read_books(self._node, ids, by_name, site, self._limits_s)
         paused = self._node.host.policy.paused
@@ -168,6 +167,10 @@ class Follower:
         self._looks, parts = steady(self._looks, planned, sizes, wall_ms(), hold_ms)
         await self._apply(parts, offers)
         await self._try_walltimes([part for part in planned if _has_room(part, books)])
+
+    def _by_name(self) -> dict[str, OfferTemplate]:
+        """The templates by the names that their offers may have."""
+        return {name: t for t in self._config().offers for name in part_names(t)}
 
     def _open_parts(self) -> dict[str, OfferEntry]:
         """The open offers that are ours to change, by name; of two of one name the older."""
@@ -293,7 +296,8 @@ class Follower:
 
     async def _make_room(self, seen: Observation) -> bool:
         """Sends guests away for local jobs; True if some are here that could be."""
-        guests = evictable(self._node, self._leaving)
+        gpu_gres = self._site().gpu_gres
+        guests = evictable(self._node, self._leaving, self._by_name(), gpu_gres)
         self._leaving = {n: at for n, at in self._leaving.items() if n in guests}
         now = trio.current_time()
         waiting = {wish.job_id for wish in seen.wishes}

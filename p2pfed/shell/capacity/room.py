@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from p2pfed.execute.observation import LocalWish, SeenNode
+
+_ALL: Final = (1 << 62, 1 << 62, 1 << 62)
 
 
 class Shape(NamedTuple):
@@ -133,17 +135,36 @@ def want(rooms: Mapping[str, Room], wish: LocalWish) -> None:
     """Marks what a waiting local job will take of what is idle, whether or not that is enough.
 
     It is expected on the nodes that the batch system has planned, then on those with the most idle
-    cores. How much memory and how many GPUs it needs is not known: as much as its cores' part.
+    GPUs that it asks for, then with the most idle cores. Where its memory is not known, as much as
+    its cores' part counts; a node all of whose cores it takes is of no use to others.
     """
-    able = [r for r in rooms.values() if r.idle.cores and set(wish.queues) & set(r.node.queues)]
-    able.sort(key=lambda r: (not r.node.planned, -r.idle.cores, r.node.name))
-    share = -(-wish.cores // wish.nodes)
+    kind = wish.gpu_type
+    able = [r for r in rooms.values() if r.idle.cores and could_run(wish, r.node)]
+    able.sort(
+        key=lambda r: (
+            not r.node.planned,
+            -min(wish.gpus, r.idle.count_gpus(kind)),
+            -r.idle.cores,
+            r.node.name,
+        )
+    )
     for room in able[: wish.nodes]:
-        node = room.node
-        cores = node.cores if wish.whole_nodes else share
-        whole = cores >= room.idle.cores
-        memory_mib = node.memory_mib if whole else -(-node.memory_mib * cores // node.cores)
-        room.wanted.add(room.idle.take(cores, 0, memory_mib, ""))
-        for kind, count in node.gpus:
-            gpus = count if whole else -(-count * cores // node.cores)
-            room.wanted.add(room.idle.take(0, gpus, 0, kind))
+        need = needed_on(wish, room.node)
+        if need.cores >= room.idle.cores:
+            room.wanted.add(room.idle.take(*_ALL, ""))
+        else:
+            memory_mib = need.memory_mib or room.node.memory_mib * need.cores // room.node.cores
+            room.wanted.add(room.idle.take(need.cores, need.gpus, memory_mib, kind))
+
+
+def could_run(wish: LocalWish, node: SeenNode) -> bool:
+    """True if the node is in a queue of the job's and has the GPUs that it asks for."""
+    has = Stock(gpus=dict(node.gpus)).count_gpus(wish.gpu_type)
+    return bool(set(wish.queues) & set(node.queues)) and has >= wish.gpus
+
+
+def needed_on(wish: LocalWish, node: SeenNode) -> Shape:
+    """What a waiting job takes of a node, at most all that the node has; memory 0: not known."""
+    share = node.cores if wish.whole_nodes else -(-wish.cores // wish.nodes)
+    memory_mib = min(node.memory_mib, wish.memory_mib)
+    return Shape(min(node.cores, share), wish.gpus, memory_mib, wish.gpu_type)

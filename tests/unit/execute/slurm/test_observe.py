@@ -24,14 +24,23 @@ gamma3|idle+drain|0/0/4/4|4000|0|gpu:fake:2|gpu:fake:0(IDX:N/A)|guest|
 gamma4|idle|0/4/0/4|4000|0|gpu:fake:2|gpu:fake:0(IDX:N/A)|guest|
 """
 WAITING = """\
-3|fedguest|1795445216|1|1|guest|OK|BeginTime
-10|resident|N/A|4|4|local|NO|Nodes required for job are DOWN, DRAINED or reserved for jobs in \
-higher priority partitions
-11_1|resident|1795620199|2-3|8|local,federated|OK|Priority
-11_2|resident|1795621080|2|8|local|OK|Resources
-12|resident|N/A|1|1|local|OK|Dependency
-13|resident|N/A|1|1|local|OK|JobHeldUser
-14|resident|N/A|1|1|local|OK|QOSMaxCpuPerUserLimit
+3|fedguest|1795445216|1|1|1|guest|OK|cpu=1,mem=200M|N/A|N/A|N/A|BeginTime|
+10|resident|N/A|4|4|4|local|NO|cpu=4,mem=800M|N/A|N/A|N/A|Nodes required for job are DOWN, DRAINED \
+or reserved for jobs in higher priority partitions|
+11_1|resident|1795620199|2-3|8|8|local,federated|OK|cpu=8,mem=1600M|N/A|N/A|N/A|Priority|
+11_2|resident|1795621080|2|8|8|local|OK||N/A|N/A|N/A|Resources|
+12|resident|N/A|1|1|1|local|OK|cpu=1,mem=200M|N/A|N/A|N/A|Dependency|
+13|resident|N/A|1|1|1|local|OK|cpu=1,mem=200M|N/A|N/A|N/A|JobHeldUser|
+14|resident|N/A|1|1|1|local|OK|cpu=1,mem=200M|N/A|N/A|N/A|QOSMaxCpuPerUserLimit|
+"""
+# As Slurm 22.05.8 with slurmdbd printed them; the asked options stand beside.
+ASKING = """\
+21|resident|1795635238|1|2|2|local|OK|cpu=2,mem=1G,node=1,billing=2,gres/gpu=1|gres:gpu:fake:1|N/A|\
+N/A|Resources|
+22|resident|1795635480|2|4|4|local|OK|cpu=4,mem=1200M,node=2,billing=4,gres/gpu=2|N/A|gres:gpu:2|\
+N/A|Priority|
+24|resident|1795635780|1|2|2|local|OK|cpu=2,mem=400M,node=1,billing=2|N/A|N/A|gres:gpu:1|Priority|
+30|resident|1795636980|1|1|1|local|OK|cpu=1,mem=4000M,node=1,billing=1|N/A|N/A|N/A|Priority|
 """
 
 
@@ -74,12 +83,29 @@ def test_the_hardware_is_there_whoever_uses_it() -> None:
 
 def test_local_jobs_that_wait_for_nodes_are_wishes_and_no_others() -> None:
     assert parse_wishes(WAITING, "fedguest") == (
-        LocalWish(job_id="10", queues=("local",), nodes=4, cores=4, whole_nodes=True),
         LocalWish(
-            job_id="11_1", queues=("federated", "local"), nodes=2, cores=8, start_s=1795620199
+            job_id="10", queues=("local",), nodes=4, cores=4, whole_nodes=True, memory_mib=200
+        ),
+        LocalWish(
+            job_id="11_1",
+            queues=("federated", "local"),
+            nodes=2,
+            cores=8,
+            start_s=1795620199,
+            memory_mib=800,
         ),
         LocalWish(job_id="11_2", queues=("local",), nodes=2, cores=8, start_s=1795621080),
     )
+
+
+def test_what_waits_tells_its_memory_and_gpus_on_each_node_however_it_asked() -> None:
+    found = parse_wishes(ASKING, "fedguest")
+    assert [(w.memory_mib, w.gpus, w.gpu_type) for w in found] == [
+        (1024, 1, "fake"),  # --mem=1G --gres=gpu:fake:1
+        (600, 1, ""),  # --mem-per-cpu=300 -n 4 -N 2 --gpus=2
+        (400, 2, ""),  # --gpus-per-task=1 -n 2
+        (4000, 0, ""),  # --mem=0
+    ]
 
 
 def test_guests_hold_the_nodes_they_run_on() -> None:
@@ -143,7 +169,7 @@ def test_nodes_that_cannot_be_read_have_a_code(line: str) -> None:
     assert (caught.value.code, caught.value.transient) == ("slurm-output", True)
 
 
-@pytest.mark.parametrize("line", ["", "3|fedguest", "3|fedguest|N/A|many|1|guest|OK|None"])
+@pytest.mark.parametrize("line", ["", "3|fedguest", "3|fedguest|N/A|many|1|1|guest|OK|||||None|"])
 def test_waiting_jobs_that_cannot_be_read_have_a_code(line: str) -> None:
     with pytest.raises(ExecutorError, match="slurm-output"):
         parse_wishes(f"{line}\n", "")
