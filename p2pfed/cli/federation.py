@@ -38,6 +38,9 @@ def status(session: Session, *, as_json: bool) -> None:
         print_json(found)
         return
     print_fields(_status_fields(found))
+    for template in found["templates"]:
+        if template["why"]:
+            click.echo(f"template {template['name']} offers nothing now: {template['why']}")
     for warning in found["warnings"]:
         click.echo(f"warning: {warning}")
 
@@ -184,6 +187,8 @@ def _conditions(offer: OfferView) -> str:
         show_list(offer["classes"], empty=""),
         *(f"data {name}" for name in offer["data_classes"]),
         *(f"has {name}" for name in offer["features"]),
+        "preemptible" if offer["preemptible"] else "",
+        "may ask" if offer["may_ask"] else "",
     ]
     return show_list((part for part in parts if part), empty="all")
 

@@ -110,8 +110,11 @@ def close_offer(
 def list_offers(session: Session, *, as_json: bool) -> None:
     """List this centre's offers, closed ones too."""
     with session.client() as client:
-        found = client.offers(own=True)
+        found, templates = client.own_offers()
     if as_json:
-        print_json({"offers": found})
+        print_json({"offers": found, "templates": templates})
     else:
         print_offers(found, empty="this centre has made no offer: p2pfed offer open TEMPLATE")
+        for template in templates:
+            if template["why"]:
+                click.echo(f"template {template['name']} offers nothing now: {template['why']}")

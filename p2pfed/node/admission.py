@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from p2pfed.core.ids import CentreName
-from p2pfed.core.records import Job
+from p2pfed.core.records import Job, Offer
 
 
 class Decision(Enum):
@@ -83,6 +83,19 @@ class AdmissionRule:
             and (self.times is None or self.times.holds(now_ms))
         )
 
+    def could_fit(self, offer: Offer) -> bool:
+        """False if no job that the offer's terms take can meet the conditions."""
+        takes = (
+            (self.centres, offer.allow),
+            (self.classes, offer.classes),
+            (self.data_classes, offer.data_classes),
+        )
+        return (
+            all(not mine or not its or bool(mine & set(its)) for mine, its in takes)
+            and (not self.centres or bool(self.centres - set(offer.deny)))
+            and (not self.features or bool(self.features & set(offer.features)))
+        )
+
 
 DEFAULT = AdmissionRule(decision=Decision.ACCEPT, name="default")
 """What decides if no rule fits."""
@@ -103,10 +116,12 @@ class AdmissionPolicy:
     deny_classes: frozenset[str] = field(default_factory=frozenset)
     rules: tuple[AdmissionRule, ...] = ()
 
-    @property
-    def may_ask(self) -> bool:
-        """True if a job may come to wait for a person's word: offers then say so."""
-        return any(rule.decision is Decision.ASK for rule in self.rules)
+    def may_ask(self, offer: Offer) -> bool:
+        """True if a job on the offer may come to wait for a person's word: it then says so.
+
+        Sizes are not looked at, since an offer's own changes while its terms stay.
+        """
+        return any(rule.decision is Decision.ASK and rule.could_fit(offer) for rule in self.rules)
 
     def judge(self, home: CentreName, job: Job, now_ms: int) -> AdmissionRule:
         """The rule that decides about a job of `home` at `now_ms`."""

@@ -274,6 +274,13 @@ class ForgetPayload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetResult:
+    """We are home: what this attempt saved is here no more of use, a later one's is."""
+
+    claim_id: ClaimId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecureSibling:
     """We are home: hold the local job that this job was made from, and see that it is held.
 
@@ -324,6 +331,7 @@ Effect = (
     | CancelNative
     | ForgetClaim
     | ForgetPayload
+    | ForgetResult
     | SecureSibling
     | FreeSibling
     | Note

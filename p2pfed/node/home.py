@@ -49,6 +49,7 @@ from p2pfed.node.effects import (
     AnswerTransfer,
     FetchResult,
     ForgetPayload,
+    ForgetResult,
     Reply,
     SendCheckpoint,
     SendPayload,
@@ -452,8 +453,19 @@ class Home:
                 reason="more than its lease can have held",
             )
         self._ledger.write(settlement, turn.now_ms)
+        if entry.claim_id in self._fetched:
+            self._forget_earlier(entry, turn)
         self._fetched.discard(entry.claim_id)
         self._hopeless.discard(entry.claim_id)
+
+    def _forget_earlier(self, entry: ClaimEntry, turn: Turn) -> None:
+        """What earlier attempts saved is of no use once a later one's result is here."""
+        live, job = self._ledger.live, self._ledger.live.job_of(entry.claim_id)
+        claims = () if job is None else job.claims
+        for claim_id in claims[: claims.index(entry.claim_id)] if claims else ():
+            end = live.claims[claim_id].host_side.end
+            if end is not None and end.result_digest != NO_RESULT:
+                turn.do(ForgetResult(claim_id=claim_id))
 
     def result_fetched(self, event: ResultFetched, turn: Turn) -> None:
         """The result is complete and durable here."""

@@ -89,7 +89,8 @@ class StatusView(TypedDict):
     `control` is the mode that this centre's people ordered; `paused`: for this or another reason it
     takes no new guests. `cosigned_ms` is the cut of the newest checkpoint that a majority of the
     members signed, None while there is none. `members` counts the centres that are members now;
-    `standing` tells whether this one is among them. `warnings` are sentences for a person.
+    `standing` tells whether this one is among them. `templates` are those of `centre.toml`.
+    `warnings` are sentences for a person.
     """
 
     centre: str
@@ -120,7 +121,21 @@ class StatusView(TypedDict):
     hosted: dict[str, int]
     cosigned_ms: int | None
     retention: RetentionView
+    templates: list[TemplateView]
     warnings: list[str]
+
+
+class TemplateView(TypedDict):
+    """An offer template of `centre.toml`, and what is offered from it now.
+
+    `nodes` are those of its open offers, guests included. `why` tells why there are none, None if
+    there are some.
+    """
+
+    name: str
+    follow: bool
+    nodes: int
+    why: str | None
 
 
 class BlockView(TypedDict):

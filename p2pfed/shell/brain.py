@@ -38,6 +38,7 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetClaim,
     ForgetPayload,
+    ForgetResult,
     FreeSibling,
     KeepSnapshot,
     NameHandover,
@@ -315,7 +316,7 @@ class Brain:
             case CheckpointCosigned():
                 assert self._archive is not None
                 self._archive(effect)
-            case SubmitNative() | WatchNative() | CancelNative() | ForgetPayload():
+            case SubmitNative() | WatchNative() | CancelNative() | ForgetPayload() | ForgetResult():
                 self._natives.perform(effect)
             case Note():
                 fields = "".join(f" {key}={value}" for key, value in effect.fields)

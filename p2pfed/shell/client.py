@@ -34,6 +34,7 @@ from p2pfed.shell.answers import (
     ReconcileView,
     RequestView,
     StatusView,
+    TemplateView,
 )
 from p2pfed.shell.api.errors import error_from
 from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
@@ -108,6 +109,11 @@ class Client:
         """The offers that are visible, or with `own` this centre's."""
         path = "/offers/own" if own else "/offers"
         return cast(list[OfferView], self._call("GET", path)["offers"])
+
+    def own_offers(self) -> tuple[list[OfferView], list[TemplateView]]:
+        """This centre's offers, closed ones too, and the templates that they are made from."""
+        found = self._call("GET", "/offers/own")
+        return cast(list[OfferView], found["offers"]), cast(list[TemplateView], found["templates"])
 
     def open_offer(self, **wanted: object) -> OfferView:
         """Opens an offer: `template` (and `nodes`, `until_ms`), or `terms`."""

@@ -38,6 +38,7 @@ from p2pfed.shell.answers import (
     ReconcileView,
     RequestView,
     StatusView,
+    TemplateView,
 )
 from p2pfed.shell.council_answers import DisputeView, ProposalView, VersionView, WhyView
 from p2pfed.shell.manifest import SIGNAL_S
@@ -355,6 +356,9 @@ class Door(Protocol):
 
     def offers(self, *, own: bool) -> list[OfferView]:
         """Open offers in the federation, or with `own` all of this centre, by id."""
+
+    def templates(self) -> list[TemplateView]:
+        """The offer templates of `centre.toml`, and what is offered from each now."""
 
     def jobs(self, query: JobQuery) -> list[JobView]:
         """The newest jobs that the query asks for, newest first."""

@@ -45,6 +45,7 @@ from p2pfed.shell.answers import (
     ResultFile,
     ResultState,
     StatusView,
+    TemplateView,
 )
 from p2pfed.shell.archive import FILES, Sealed, load_archive, pack_payload
 from p2pfed.shell.archivist import Archivist
@@ -263,7 +264,7 @@ class Doorkeeper:
     def with_orders(self, offer: Offer) -> Offer:
         """The offer, saying also what our policy and our people's orders make of it."""
         deny = {*offer.deny, *self._node.control.blocked}
-        may_ask = offer.may_ask or self._node.host.policy.may_ask
+        may_ask = offer.may_ask or self._node.host.policy.may_ask(offer)
         return replace(offer, may_ask=may_ask, deny=tuple(sorted(deny)))
 
     def _check_capacity(self, offer: Offer) -> None:
@@ -350,6 +351,7 @@ class Doorkeeper:
             hosted=views.hosted_counts(node),
             cosigned_ms=None if cosigned is None else cosigned.said.cut_ms,
             retention=self._archivist.view(),
+            templates=self.templates(),
             warnings=self._warnings(now_ms),
         )
 
@@ -369,7 +371,7 @@ class Doorkeeper:
             found.append(str(self._brain.storage_error))
         if not node.trust.clock(now_ms):
             found.append("our clock differs from our peers': nothing is handed over or started")
-        found += self._control_warnings()
+        found += views.control_warnings(node)
         found += node.cosigning.warnings()
         found += self._follower().warnings
         if self._archivist.error is not None:
@@ -382,18 +384,6 @@ class Doorkeeper:
         if node.trust.careful(now_ms):
             found.append("after a start without high-water file: no guests are taken for a while")
         found += [f"{centre} has forked its feed" for centre in sorted(node.ledger.live.suspended)]
-        return found
-
-    def _control_warnings(self) -> list[str]:
-        node, found = self._node, []
-        control, asked = node.control, len(node.host.asked)
-        if not control.open:
-            why = f": {control.order.reason}" if control.order.reason else ""
-            found.append(f"{control.mode.value} by {control.order.who}{why}; see p2pfed resume")
-        elif node.host.policy.paused:
-            found.append("paused = true in centre.toml: no guests are taken")
-        if asked:
-            found.append(f"{asked} guests wait for an answer: p2pfed requests")
         return found
 
     def peers(self) -> list[PeerView]:
@@ -411,6 +401,10 @@ class Doorkeeper:
         chosen = [e for e in entries.values() if (e.host == me if own else not e.closed)]
         chosen.sort(key=lambda e: e.offer_id)
         return [views.offer(self._node, entry, wall_ms()) for entry in chosen]
+
+    def templates(self) -> list[TemplateView]:
+        """The offer templates of `centre.toml`, and what is offered from each now."""
+        return views.templates(self._node, self._config.offers, self._follower().why_nothing)
 
     def jobs(self, query: JobQuery) -> list[JobView]:
         """The newest jobs that the query asks for, newest first."""

@@ -30,6 +30,7 @@ from p2pfed.node.effects import (
     CancelNative,
     ForgetClaim,
     ForgetPayload,
+    ForgetResult,
     SubmitNative,
     WatchNative,
 )
@@ -107,7 +108,9 @@ class Natives:
         self._events = events
         self._attempts: dict[ClaimId, _Attempt] = {}
         self._work = trio.Event()
-        self._todo: list[SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload]
+        self._todo: list[
+            SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload | ForgetResult
+        ]
         self._todo = []
         self._later: list[tuple[float, SubmitNative | WatchNative]] = []
         self._cancel_later: set[ClaimId] = set()
@@ -123,7 +126,8 @@ class Natives:
     def perform(self, effect: object) -> None:
         """Takes an effect of the node; returns at once."""
         if isinstance(
-            effect, SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload
+            effect,
+            SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload | ForgetResult,
         ):
             self._todo.append(effect)
             self._work.set()
@@ -193,7 +197,13 @@ class Natives:
     # Effects
 
     async def _do(
-        self, effect: SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload
+        self,
+        effect: SubmitNative
+        | WatchNative
+        | CancelNative
+        | ForgetClaim
+        | ForgetPayload
+        | ForgetResult,
     ) -> None:
         match effect:
             case SubmitNative() | WatchNative():
@@ -212,6 +222,8 @@ class Natives:
                 await self._remove(self._spool.staging(RESULT_STAGING + str(effect.claim_id)))
             case ForgetPayload():
                 await self._remove(self._spool.payload(effect.payload_digest))
+            case ForgetResult():
+                await self._remove(self._spool.result(effect.claim_id))
             case _:
                 assert_never(effect)
 

@@ -34,9 +34,12 @@ from p2pfed.shell.answers import (
     PeerView,
     ResultState,
     StandingName,
+    TemplateView,
 )
 from p2pfed.shell.answers import JobState as JobWord
+from p2pfed.shell.capacity.plan import part_names
 from p2pfed.shell.localrows import LocalJob
+from p2pfed.shell.sections import OfferTemplate
 
 _RATE_DAYS: Final = 7
 """Days that the rate of a forecast is taken from."""
@@ -396,4 +399,46 @@ def _amounts(node: Node) -> dict[CentreName, list[AmountView]]:
                 consumed=consumed,
             )
         )
+    return found
+
+
+def templates(
+    node: Node, known: Iterable[OfferTemplate], why_nothing: Callable[[OfferTemplate], str]
+) -> list[TemplateView]:
+    """What is offered from each template now, and why nothing is."""
+    live, me = node.ledger.live, node.me.name
+    mine = [o for o in live.offers.values() if o.host == me and not o.closed]
+    return [
+        TemplateView(
+            name=template.name,
+            follow=template.follow,
+            nodes=sum(o.nodes for o in mine if o.terms.name in part_names(template)),
+            why=why_nothing(template) or None,
+        )
+        for template in known
+    ]
+
+
+def control_warnings(node: Node) -> list[str]:
+    """What our people's orders and policy keep from happening, in sentences."""
+    found = []
+    control, policy, asked = node.control, node.host.policy, len(node.host.asked)
+    if not control.open:
+        why = f": {control.order.reason}" if control.order.reason else ""
+        found.append(f"{control.mode.value} by {control.order.who}{why}; see p2pfed resume")
+    elif policy.paused:
+        found.append("paused = true in centre.toml: no guests are taken")
+    silent = sorted(
+        str(offer.offer_id)
+        for offer in node.ledger.live.offers.values()
+        if offer.host == node.me.name and not offer.closed
+        if policy.may_ask(offer.terms) and not offer.terms.may_ask
+    )
+    if silent:
+        found.append(
+            f"a rule now asks about guests on {', '.join(silent)}, opened before it: claims there "
+            "wait too short a time for an answer; close and open again"
+        )
+    if asked:
+        found.append(f"{asked} guests wait for an answer: p2pfed requests")
     return found

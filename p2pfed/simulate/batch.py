@@ -14,7 +14,14 @@ from dataclasses import replace
 
 from p2pfed.core.ids import ClaimId
 from p2pfed.core.records import Outcome
-from p2pfed.node.effects import CancelNative, ForgetClaim, ForgetPayload, SubmitNative, WatchNative
+from p2pfed.node.effects import (
+    CancelNative,
+    ForgetClaim,
+    ForgetPayload,
+    ForgetResult,
+    SubmitNative,
+    WatchNative,
+)
 from p2pfed.node.events import Event, NativeEnded, NativeNotFound, NativeQueued, NativeRunning
 from p2pfed.simulate.natives import Native, Run
 from p2pfed.simulate.scene import Centre, Scene
@@ -29,12 +36,17 @@ class Batch:
     def perform(
         self,
         centre: Centre,
-        effect: SubmitNative | WatchNative | CancelNative | ForgetClaim | ForgetPayload,
+        effect: SubmitNative
+        | WatchNative
+        | CancelNative
+        | ForgetClaim
+        | ForgetPayload
+        | ForgetResult,
     ) -> None:
         """Does what a node wants of its batch system."""
         natives, now_ms = centre.disk.natives, self._scene.now_ms
         match effect:
-            case ForgetPayload():
+            case ForgetPayload() | ForgetResult():
                 pass
             case ForgetClaim():
                 centre.disk.payloads.discard(effect.claim_id)

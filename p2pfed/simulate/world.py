@@ -38,6 +38,7 @@ from p2pfed.node.effects import (
     FetchResult,
     ForgetClaim,
     ForgetPayload,
+    ForgetResult,
     KeepSnapshot,
     NameHandover,
     Note,
@@ -296,7 +297,7 @@ class World(Scene):
             case SubmitNative():
                 self._batch.perform(centre, effect)
                 self.checks.submitted(centre, effect)
-            case WatchNative() | CancelNative() | ForgetClaim() | ForgetPayload():
+            case WatchNative() | CancelNative() | ForgetClaim() | ForgetPayload() | ForgetResult():
                 self._batch.perform(centre, effect)
             case FetchPayload() | FetchResult():
                 self._transfers.ask(centre, effect)

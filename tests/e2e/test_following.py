@@ -57,6 +57,7 @@ def test_an_offer_follows_and_peoples_word_stands(federation: Federation) -> Non
     # Closed by hand it stays closed, over a restart too, until somebody opens it again.
     alpha.cli("offer", "close", "--all")
     until_offers(alpha)
+    assert "template idle offers nothing now: it was closed by hand" in alpha.cli("status").out
     alpha.stop()
     alpha.start()
     alpha.until_writing()
@@ -71,12 +72,16 @@ def test_an_offer_follows_and_peoples_word_stands(federation: Federation) -> Non
     # What is opened by hand is taken from what follows.
     offer_id = alpha.open_offer("default")
     until_offers(alpha, default=1, idle=0)
+    (why,) = [line for line in alpha.cli("offer", "list").out.splitlines() if " idle " in line][-1:]
+    assert why.startswith("template idle offers nothing now: "), why
     alpha.cli("offer", "close", offer_id)
     until_offers(alpha, idle=1)
 
     # Paused, it waits; resumed, it follows again.
     alpha.cli("pause")
     until_offers(alpha, idle=0)
+    templates = alpha.cli("offer", "list", "--json").json["templates"]
+    assert {t["name"]: t["why"] for t in templates}["idle"] == "the centre is paused: p2pfed resume"
     alpha.cli("resume")
     until_offers(alpha, idle=1)
     federation.until_settled()
@@ -98,6 +103,7 @@ def test_a_window_that_is_over_closes_the_offer(federation: Federation) -> None:
     write_template(alpha, f'windows = ["{today - timedelta(days=3)}"]')
     alpha.cli("reload")
     until_offers(alpha)
+    assert "its windows are closed now" in alpha.cli("offer", "list").out
     write_template(alpha, 'classes = ["low"]')
     alpha.cli("reload")
     until_offers(alpha, idle=1)

@@ -116,7 +116,7 @@ async def _offers(door: Door, _request: Request) -> Response:
 
 
 async def _own_offers(door: Door, _request: Request) -> Response:
-    return JSONResponse({"offers": door.offers(own=True)})
+    return JSONResponse({"offers": door.offers(own=True), "templates": door.templates()})
 
 
 async def _jobs(door: Door, request: Request) -> Response:

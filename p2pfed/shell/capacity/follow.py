@@ -29,6 +29,7 @@ from p2pfed.shell.brain import Brain, wall_ms
 from p2pfed.shell.capacity.books import evictable, own_offers, read_books
 from p2pfed.shell.capacity.evict import to_evict
 from p2pfed.shell.capacity.plan import Books, Part, Site, part_names, plan
+from p2pfed.shell.capacity.reasons import why_nothing
 from p2pfed.shell.capacity.steady import Looks, Size, steady
 from p2pfed.shell.config import CentreConfig
 from p2pfed.shell.natives import Natives
@@ -81,6 +82,8 @@ class Follower:
         self._tried_at: dict[str, float] = {}
         self._leaving: dict[str, int] = {}
         self._wished_at: dict[str, float] = {}
+        self._planned: tuple[Part, ...] = ()
+        self._waiting = 0
         self._answered_ms = 0
         self._problem = ""
         self._poke = trio.Event()
@@ -94,6 +97,27 @@ class Follower:
         held = sorted(following & self._node.offers.closed_by_hand)
         found += [f"offer {name} was closed by hand: p2pfed offer open {name}" for name in held]
         return found
+
+    def why_nothing(self, template: OfferTemplate) -> str:
+        """Why a template offers nothing right now, for people; empty if it does."""
+        node, names = self._node, part_names(template)
+        opened = [o for o in own_offers(node) if not o.closed and o.terms.name in names]
+        reasons = (
+            (any(offer.nodes for offer in opened), ""),
+            (not node.recovery.ready, "the daemon may not write yet"),
+            (not node.control.open, f"the centre is {node.control.mode.value}: p2pfed resume"),
+            (node.host.policy.paused, "paused = true in centre.toml"),
+            (not template.follow, f"it is closed: p2pfed offer open {template.name}"),
+            (
+                template.name in node.offers.closed_by_hand,
+                f"it was closed by hand: p2pfed offer open {template.name}",
+            ),
+            (bool(self._problem), self._problem),
+        )
+        for holds, why in reasons:
+            if holds:
+                return why
+        return why_nothing(template, self._planned, self._waiting, wall_ms(), self._site())
 
     def look_soon(self) -> None:
         """Something changed that a plan depends on."""
@@ -161,7 +185,8 @@ class Follower:
         paused = self._node.host.policy.paused
         closed = self._node.offers.closed_by_hand
         wanted = [t for t in templates if t.name not in closed and not paused]
-        planned = plan(wanted, seen, books, wall_ms(), site)
+        planned = self._planned = plan(wanted, seen, books, wall_ms(), site)
+        self._waiting = len(seen.wishes)
         sizes = {n: Size(o.nodes, o.walltime_max_s, o.until_ms) for n, o in offers.items()}
         hold_ms = HOLD_ROUNDS * round_ms
         self._looks, parts = steady(self._looks, planned, sizes, wall_ms(), hold_ms)

@@ -69,7 +69,10 @@ TABLES = {
     "peers": ["beta", "127.0.0.1:7001", "1s ago"],
     "members": ["alpha", "member"],
     "offers": ["beta.2.0", "night", "8 cores", "2 x 4", "2h 00m"],
-    "offer list": ["this centre has made no offer"],
+    "offer list": [
+        "this centre has made no offer",
+        "template night offers nothing now: its windows are closed now",
+    ],
     "balance": ["alpha", "-25.0000 %", "cpu: gave 0, took 90 core-s"],
     "jobs": ["alpha.4.0", "count", "queued", "1s"],
     "job alpha.4.0": ["count", "1 nodes x 1 cores", "alpha.5.0", "signed"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from p2pfed.core.ids import ClaimId, JobId
 from p2pfed.core.lifecycle import claim_until
 from p2pfed.core.records import (
@@ -13,6 +15,7 @@ from p2pfed.core.records import (
     Close,
     End,
     Hold,
+    Offer,
     OfferClose,
     OfferUpdate,
     Outcome,
@@ -237,6 +240,28 @@ def test_what_is_denied_is_closed_and_barred() -> None:
     assert order(bench, answer) is None
     assert close_reason(bench, claim_id) == "denied"
     assert decisions(bench)[-1] == ("ann", "deny", "not today")
+
+
+ASKS = AdmissionRule(decision=Decision.ASK, name="ask")
+
+
+@pytest.mark.parametrize(
+    ("rule", "offer", "may"),
+    [
+        (ASKS, OFFER, True),
+        (replace(ASKS, decision=Decision.DECLINE), OFFER, False),
+        (replace(ASKS, centres=frozenset({"beta"})), replace(OFFER, allow=("gamma",)), False),
+        (replace(ASKS, centres=frozenset({"beta"})), replace(OFFER, deny=("beta",)), False),
+        (replace(ASKS, centres=frozenset({"beta", "gamma"})), replace(OFFER, deny=("beta",)), True),
+        (replace(ASKS, classes=frozenset({"low"})), replace(OFFER, classes=("normal",)), False),
+        (replace(ASKS, features=frozenset({"apptainer"})), OFFER, False),
+        (replace(ASKS, cores_from=1_000), OFFER, True),
+    ],
+)
+def test_an_offer_may_ask_if_a_rule_that_asks_could_fit_one_of_its_jobs(
+    rule: AdmissionRule, offer: Offer, may: bool
+) -> None:
+    assert AdmissionPolicy(rules=(rule,)).may_ask(offer) is may
 
 
 def test_what_nobody_answers_is_declined_before_its_home_takes_it_back() -> None:

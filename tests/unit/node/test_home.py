@@ -27,6 +27,7 @@ from p2pfed.node.effects import (
     AnswerTransfer,
     FetchResult,
     ForgetPayload,
+    ForgetResult,
     Reply,
     SendCheckpoint,
     SendPayload,
@@ -382,6 +383,35 @@ def test_a_job_does_not_wait_long_for_what_it_saved() -> None:
     bench.wait(RULES.fetch_ms)
     assert len(bench.written(Receipt)) == 1
     assert job_state(bench) is JobState.QUEUED
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PREEMPTED, Outcome.COMPLETED])
+def test_what_an_attempt_saved_goes_when_a_later_ones_result_is_here(outcome: Outcome) -> None:
+    bench = Bench()
+    first = leased(bench)
+    bench.run_at_beta(first, Outcome.PREEMPTED, result=RESULT)
+    bench.do(ResultFetched(claim_id=first))
+    second = claimed_again(bench, first)
+    bench.accept(second)
+    asked(bench, second)
+    bench.run_at_beta(second, outcome, result=RESULT)
+    assert not of_type(bench.effects, ForgetResult)
+    bench.do(ResultFetched(claim_id=second))
+    assert [e.claim_id for e in of_type(bench.effects, ForgetResult)] == [first]
+
+
+def test_what_an_attempt_saved_stays_while_it_is_all_that_is_here() -> None:
+    bench = Bench()
+    first = leased(bench)
+    bench.run_at_beta(first, Outcome.PREEMPTED, result=RESULT)
+    bench.do(ResultFetched(claim_id=first))
+    second = claimed_again(bench, first)
+    bench.accept(second)
+    asked(bench, second)
+    bench.run_at_beta(second, Outcome.NODE_FAILURE)
+    bench.wait(RULES.fetch_ms)
+    assert len(bench.written(Receipt)) == 2
+    assert not of_type(bench.effects, ForgetResult)
 
 
 def test_only_the_host_of_the_next_attempt_gets_what_a_job_saved() -> None:

@@ -36,6 +36,7 @@ from p2pfed.shell.answers import (
     ResultFile,
     RetentionView,
     StatusView,
+    TemplateView,
 )
 from p2pfed.shell.callers import Groups
 from p2pfed.shell.calllog import CallLog
@@ -331,6 +332,7 @@ class MemoryDoor:
                 archive_bytes=0,
                 database_bytes=53_248,
             ),
+            templates=self.templates(),
             warnings=["the disk is nearly full"],
         )
 
@@ -377,6 +379,9 @@ class MemoryDoor:
 
     def offers(self, *, own: bool) -> list[OfferView]:
         return [] if own else [offer_view(TERMS)]
+
+    def templates(self) -> list[TemplateView]:
+        return [TemplateView(name="night", follow=True, nodes=0, why="its windows are closed now")]
 
     def jobs(self, query: JobQuery) -> list[JobView]:
         self.queries.append(query)

@@ -136,3 +136,17 @@ def test_accounting_is_read_for_the_guests_account_alone() -> None:
     assert (done.name, done.cores, done.ended_s - done.started_s) == ("p2pfed-b|with a bar", 4, 120)
     assert (running.over, running.outcome, running.started_s) == (False, None, 1795621500)
     assert [r.job_id for r in parse_history(text, uid=1001, since_s=1795621700)] == ["25"]
+
+
+def test_what_slurmdbd_accounted_is_read_for_the_guests_account() -> None:
+    # As sacct of Slurm 22.05.8 with slurmdbd printed it on the test bed (`up --accounting`); `wrap`
+    # is what a guest had submitted itself.
+    text = (
+        "26|1001|COMPLETED|1795634431|1795634442|0:0|1|p2pfed-alpha.136.0-7e10b21f\n"
+        "27|1001|CANCELLED by 1001|1795634431|1795634440|0:0|1|wrap\n"
+    )
+    done, stray = parse_history(text, uid=1001, since_s=0)
+    assert (done.outcome, done.ended_s - done.started_s) == (Outcome.COMPLETED, 11)
+    assert (stray.name, stray.outcome, bool(stray.started_s)) == ("wrap", Outcome.PREEMPTED, True)
+    (gap,) = compare([], [stray], NOW_S)
+    assert (gap["kind"], gap["native_id"]) == ("ledger-missing", "27")

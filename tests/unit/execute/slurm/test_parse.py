@@ -159,6 +159,23 @@ def test_accounting_tells_the_most_memory_of_any_step() -> None:
     assert parse_memory("", "9") == 0
 
 
+# As sacct of Slurm 22.05.8 with slurmdbd printed it on the test bed (`up --accounting`).
+ACCOUNTED = """\
+28|CANCELLED by 1001|1795634454|1795634463|0:0|1||billing=1,cpu=1,mem=64M,node=1
+28.batch|CANCELLED|1795634454|1795634464|0:15|1|672K|cpu=1,mem=64M,node=1
+11|FAILED|1795634369|1795634372|3:0|1||billing=1,cpu=1,mem=200M,node=1
+11.batch|FAILED|1795634369|1795634372|3:0|1|336K|cpu=1,mem=200M,node=1
+"""
+
+
+def test_what_slurmdbd_accounted_is_read() -> None:
+    cancelled, failed = parse_accounting(ACCOUNTED, "28"), parse_accounting(ACCOUNTED, "11")
+    assert cancelled is not None and failed is not None
+    assert (cancelled.state, cancelled.end_s - cancelled.start_s) == ("CANCELLED", 9)
+    assert (failed.state, failed.exit_code, failed.cores) == ("FAILED", 3, 1)
+    assert (failed.memory_mib_max, parse_memory(ACCOUNTED, "28")) == (1, 1)
+
+
 def test_a_job_that_accounting_believes_to_run_is_not_over() -> None:
     assert parse_accounting("9|RUNNING|1795445091|Unknown|0:0|4||\n", "9") is None
 
