@@ -50,6 +50,16 @@ class _Node:
         """The guest is as good as gone."""
         self.idle.add(self._held(guest.shape))
 
+    def expect(self, guest: Guest) -> None:
+        """The guest leaves. A node that completes shows nothing idle, whatever it will have.
+
+        Then all its memory and GPUs are expected: the next look knows better, and nobody goes
+        meanwhile for what may be there already.
+        """
+        self.free(guest)
+        if not self.seen.idle_memory_mib:
+            self.idle.memory_mib, self.idle.gpus = self.seen.memory_mib, dict(self.seen.gpus)
+
     def _held(self, shape: Shape) -> Stock:
         kinds = [kind for kind, _ in self.seen.gpus]
         kind = shape.gpu_type or (kinds[0] if kinds else "")
@@ -67,7 +77,7 @@ def to_evict(seen: Observation, guests: Sequence[Guest]) -> tuple[str, ...]:
         guest = known.get(native.name)
         for node in (nodes[name] for name in native.nodes if name in nodes):
             if guest is not None and guest.leaving:
-                node.free(guest)
+                node.expect(guest)
             elif guest is not None:
                 node.guests.append(guest)
     found: list[str] = []

@@ -54,6 +54,16 @@ def test_who_leaves_already_makes_room() -> None:
     assert to_evict(seen(*nodes, guests=guests, wishes=two), [OLD, leaving]) == ("old",)
 
 
+def test_nobody_else_goes_while_the_node_of_who_left_is_completing() -> None:
+    """It shows nothing idle then; found on a real cluster, where a second guest went in vain."""
+    leaving = Guest(name="young", started_ms=2000, shape=Shape(4, 0, 64), leaving=True)
+    nodes = node(1, idle=0, idle_memory_mib=3936), node(2, idle=0, idle_memory_mib=0)
+    look = seen(
+        *nodes, guests={"old": ["n1"], "young": ["n2"]}, wishes=(wish(memory_mib=200, gpus=0),)
+    )
+    assert to_evict(look, [OLD, leaving]) == ()
+
+
 def test_a_guest_of_several_nodes_makes_room_on_all_of_them() -> None:
     wide = Guest(name="wide", started_ms=1000, shape=Shape(4, 0, 250 * 4))
     look = seen(
