@@ -37,7 +37,7 @@ STATE_WRITTEN |= {"governance"}
 STATE_GIVEN = {"rules", "members"}
 STATE_DERIVED = {"version", "_posting_version", "_lived_by", "stale", "forked"}
 STATE_DERIVED |= {"_queue", "_open", "_held", "_offers", "charges"}
-STATE_DERIVED |= {"_closing", "_closed", "inert_count"}
+STATE_DERIVED |= {"_closing", "_closed", "_classes", "inert_count"}
 STATE_DERIVED |= {"_touched_jobs", "_touched_claims", "_stale_offers"}
 
 REGISTERS_WRITTEN = {"offers", "jobs", "claims", "contacts", "folded"}
