@@ -46,7 +46,7 @@ from p2pfed.core.replica import view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime
-from p2pfed.core.view import View
+from p2pfed.core.view import View, in_time
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class Federation:
         self.authors = [Author(name) for name in CENTRES]
         self.keys = VerifyKeys([(a.name, a.public_key) for a in self.authors])
         lines = {name: 100_000 * (1 + self.choices.below(9)) for name in CENTRES}
-        self.view = View(lambda: State(RULES, lines, refuse_proof), tuple, refuse_proof)
+        self.view = View(lambda: State(RULES, lines, refuse_proof), in_time(tuple), refuse_proof)
         self.matching: Matching | None = None
         self.blocks = hashlib.sha256()
         self.matchings = hashlib.sha256()

@@ -58,6 +58,7 @@ COMMANDS: Final = {
     "vote": "p2pfed.cli.council",
     "invite": "p2pfed.cli.joining",
     "join": "p2pfed.cli.joining",
+    "catchup": "p2pfed.cli.catchup",
     "leave": "p2pfed.cli.council",
     "key": "p2pfed.cli.rekeying",
     "epoch": "p2pfed.cli.rekeying",

@@ -215,6 +215,17 @@ class Checkpoints:
 # Naming what differs
 
 
+def section_digests(sections: Iterable[Section]) -> dict[tuple[str, str], tuple[bytes, bytes]]:
+    """Of each section the digest, and the first bytes of the digest of each register."""
+    return {
+        (part.kind, part.writer): (
+            part.digest,
+            b"".join(digest[:_SHORT_BYTES] for digest in register_digests(part)),
+        )
+        for part in sections
+    }
+
+
 def encode_digests(sections: Iterable[Section]) -> bytes:
     """The field `digests` of StateDigests: `[kind, writer, digest, first bytes of each register]`.
 

@@ -102,6 +102,13 @@ def is_on_branch(position: Position) -> bool:
     return position.epoch >= _BRANCH
 
 
+FIRST_LIVE: Final = 1 << 40
+"""In a store that began with a checkpoint, blocks under it are numbered below this, others above.
+
+So in the order of admission history stands first, though it came later.
+"""
+
+
 class Place(NamedTuple):
     """Where a stored block stands.
 

@@ -207,6 +207,19 @@ class Keyring:
             starts.append(seq_num)
             kids.append(key_id(key))
 
+    def complete(self, earlier: Keyring) -> None:
+        """Takes the keys of the blocks before those that this one began with."""
+        for owner, key in earlier.keys:
+            self._add(owner, key)
+        self._after_side.update(earlier._after_side)
+        for feed, (starts, kids) in earlier._chains.items():
+            ours = self._chains.get(feed, ([0], []))
+            later = list(zip(ours[0], ours[1], strict=False))[1:]
+            self._chains[feed] = (
+                [*starts, *(start for start, _ in later)],
+                [*kids, *(kid for _, kid in later)],
+            )
+
     def _rotation(self, record: RotateKey, feed: FeedKey) -> PublicKey | None:
         try:
             return check_rotation(record, self._federation, feed)

@@ -27,6 +27,8 @@ LIST_ITEMS_MAX: Final = 64
 CHECKPOINT_TREES_BYTES_MAX: Final = 1 << 18
 """Heads and roots of all feeds in a checkpoint."""
 STATE_DIGESTS_BYTES_MAX: Final = 1 << 19
+BEARINGS_BYTES_MAX: Final = 1 << 30
+"""What a newcomer takes from one peer to go on from a checkpoint."""
 CHARTER_BYTES_MAX: Final = 1 << 20
 CENTRES_MAX: Final = 1000
 VOTES_MAX: Final = CENTRES_MAX

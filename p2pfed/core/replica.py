@@ -17,17 +17,20 @@ some waiting block names is admitted too, beside its feed (`is_side`): it is sto
 whoever asks for it by its id, and it may come to count (`p2pfed.core.branches`). Side blocks nobody
 names are dropped, which bounds them by what other centres acked. Which branch came first is chance,
 so nothing that nodes must agree on may depend on it.
+
+A replica can begin at a checkpoint (`stand_on`): of each feed the newest block under it is known,
+and what it rests on comes later (`complete`). Until then a block that names something further down
+is admitted on trust, and what it named is remembered.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+from p2pfed.core.admission import Admission, Fork, Outcome, Refusal
 from p2pfed.core.blocks import (
     Block,
     decode_block,
@@ -38,11 +41,11 @@ from p2pfed.core.blocks import (
 )
 from p2pfed.core.branches import Verdict
 from p2pfed.core.chains import Chain
+from p2pfed.core.checkpoint import TreeHead
 from p2pfed.core.codec import encode
 from p2pfed.core.ids import BlockId, FederationId, FeedKey, Frontier, Head, ViewDigest
 from p2pfed.core.keyring import Keyring
 from p2pfed.core.keys import VerifyKeys
-from p2pfed.core.records import ForkProof
 from p2pfed.core.units import HlcTime, hlc_ms
 from p2pfed.core.waiting import (
     BlockRef,
@@ -61,92 +64,14 @@ _RECENT_HEADERS: Final = 256
 """Signed headers of the newest blocks are kept: most forks come to light at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fork:
-    """The author of `feed` signed two blocks at `seq_num`.
-
-    Attributes:
-        held: id of the block that came first and stays.
-        other: the block that came second; not admitted.
-        proof: both headers; None if the first block could not be read back (ask again later).
-    """
-
-    feed: FeedKey
-    seq_num: int
-    held: BlockId
-    other: Block
-    proof: ForkProof | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A block that waited and turned out to break a rule."""
-
-    block: Block
-    error: InputError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """What came of offering a block to the replica.
-
-    Attributes:
-        admitted: blocks that joined, in an order in which each follows what it names: the block
-            itself and those that had waited for it, side blocks among them.
-        duplicate: the block was admitted, or waits, already.
-        waits: the block is kept until what it lacks has come, or its time.
-        lacks: what to ask for, so that the block can be admitted: nothing held, nothing waiting.
-        unmet: the blocks that it names and that neither are held nor wait, each exactly.
-        forks: proofs of forks that came to light.
-        refused: waiting blocks that broke a rule when their turn came.
-        dropped: ids of waiting blocks that were dropped because the waiting room was full.
-    """
-
-    admitted: tuple[Block, ...] = ()
-    duplicate: bool = False
-    waits: bool = False
-    lacks: tuple[SeqRange, ...] = ()
-    unmet: tuple[BlockRef, ...] = field(default=(), compare=False)
-    forks: tuple[Fork, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    dropped: tuple[BlockId, ...] = ()
-
-
-class _Outcome:
-    """An `Admission` while it is being found."""
-
-    __slots__ = ("admitted", "dropped", "forks", "refused")
-
-    def __init__(self) -> None:
-        self.admitted: list[Block] = []
-        self.forks: list[Fork] = []
-        self.refused: list[Refusal] = []
-        self.dropped: list[BlockId] = []
-
-    def freeze(
-        self,
-        *,
-        waits: bool = False,
-        lacks: tuple[SeqRange, ...] = (),
-        unmet: Iterable[BlockRef] = (),
-    ) -> Admission:
-        return Admission(
-            admitted=tuple(self.admitted),
-            waits=waits,
-            lacks=lacks,
-            unmet=tuple(unmet),
-            forks=tuple(self.forks),
-            refused=tuple(self.refused),
-            dropped=tuple(self.dropped),
-        )
-
-
 class Replica:
     """The blocks that one node has admitted, as ids and times, and those that wait."""
 
     __slots__ = (
+        "_assumed",
         "_federation",
         "_feeds",
+        "_floors",
         "_forked",
         "_joined",
         "_keep_branches",
@@ -190,6 +115,8 @@ class Replica:
         self._stored = stored
         self._feeds: dict[FeedKey, Chain] = {}
         self._side: dict[BlockRef, HlcTime] = {}
+        self._assumed: set[BlockRef] = set()
+        self._floors: dict[FeedKey, int] = {}
         self._forked: dict[FeedKey, bool] = {}  # whether the proof was given
         self._room = WaitingRoom()
         self._recent: OrderedDict[BlockId, bytes] = OrderedDict()
@@ -218,7 +145,7 @@ class Replica:
         """Keeps a block whose key may come with what it names; if all of that is here, raises."""
         header = peek_header(data)
         refs = header_refs(header)
-        unmet = [ref for ref in refs if not self.holds(ref)]
+        unmet = [ref for ref in refs if self._time(ref) is None]
         if not unmet:
             raise error
         dropped = self._unsure.add(header.block_id, data, refs)
@@ -235,9 +162,10 @@ class Replica:
                 one before it, or than one it acks, and never will be. Nothing changed. (If it also
                 proves a fork, the admission tells both instead.)
         """
-        if self.holds(block_ref(block)) or self._room.holds(block.block_id):
+        known = self.holds(block_ref(block)) or self._is_below(block.feed, block.seq_num)
+        if known or self._room.holds(block.block_id):
             return Admission(duplicate=True)
-        outcome = _Outcome()
+        outcome = Outcome()
         joined: list[BlockRef] = []
         try:
             unmet = self._place(block, now_ms, outcome, joined)
@@ -256,7 +184,7 @@ class Replica:
 
     def release(self, now_ms: int) -> Admission:
         """Admits the blocks whose time has come; call it at `release_ms()`."""
-        outcome = _Outcome()
+        outcome = Outcome()
         joined: list[BlockRef] = []
         for block in self._room.take_due(now_ms):
             self._place(block, now_ms, outcome, joined)
@@ -290,13 +218,40 @@ class Replica:
             StateError: `replica-restore`: it does not extend its feed.
         """
         chain = self._feeds.setdefault(feed, Chain())
-        if seq_num != len(chain) or (seq_num and time <= chain.times[-1]):
+        if seq_num != len(chain) or (chain.times and time <= chain.times[-1]):
             raise StateError(
                 "replica-restore",
                 f"block {seq_num} of {feed.centre} does not extend the {len(chain)} before it",
                 remedy="the database is damaged: restore the centre from its peers",
             )
         chain.append(block_id, time)
+
+    def stand_on(self, trees: Iterable[TreeHead]) -> None:
+        """Begins, before any block, with what a checkpoint says of each feed, keys left out."""
+        for tree in trees:
+            chain = self._feeds[tree.feed] = Chain(tree.size - 1)
+            chain.append(tree.block_id, tree.time)
+            self._floors[tree.feed] = tree.size
+
+    def floors(self) -> dict[FeedKey, int]:
+        """The feeds of which the oldest blocks are not here, and how many those are."""
+        return dict(self._floors)
+
+    def complete(self, earlier: Replica) -> list[BlockRef]:
+        """Takes from a replica of the blocks under the checkpoint what this one left out.
+
+        Returns:
+            What our blocks name and that one does not hold: whoever wrote them knew other blocks.
+        """
+        for feed in self._floors:
+            self._feeds[feed].prepend(earlier._feeds[feed])
+        self._floors.clear()
+        self._side.update(earlier._side)
+        for feed, proven in earlier._forked.items():
+            self._forked.setdefault(feed, proven)
+        self.keyring.complete(earlier.keyring)
+        named, self._assumed = self._assumed, set()
+        return sorted(ref for ref in named if not earlier.holds(ref))
 
     def set_max_skew(self, max_skew_ms: int) -> None:
         """Lets blocks wait from now on that are further ahead of the local clock than this."""
@@ -320,18 +275,27 @@ class Replica:
     def block_id(self, feed: FeedKey, seq_num: int) -> BlockId | None:
         """The id of the block at this place, None if none is held."""
         chain = self._feeds.get(feed)
-        return chain.block_id(seq_num) if chain and 0 <= seq_num < len(chain) else None
+        return chain.block_id(seq_num) if chain and chain.has(seq_num) else None
 
     def time_of(self, feed: FeedKey, seq_num: int) -> HlcTime | None:
         """The time of the block at this place, None if none is held."""
         chain = self._feeds.get(feed)
-        if chain and 0 <= seq_num < len(chain):
-            return HlcTime(chain.times[seq_num])
-        return None
+        return chain.time(seq_num) if chain and chain.has(seq_num) else None
+
+    def seq_at(self, feed: FeedKey, time: HlcTime) -> int | None:
+        """The `seq_num` of the feed's block of just that time, None if there is none."""
+        head = self._feeds[feed].head_at(time) if feed in self._feeds else None
+        found = None if head is None else self.time_of(feed, head.seq_num)
+        return head.seq_num if head is not None and found == time else None
 
     def holds(self, ref: BlockRef) -> bool:
         """Whether exactly this block is admitted, beside its feed or in it."""
-        return self._time(ref) is not None
+        return self.block_id(ref.feed, ref.seq_num) == ref.block_id or ref in self._side
+
+    def _is_below(self, feed: FeedKey, seq_num: int) -> bool:
+        """Whether the place lies under the checkpoint that the feed is known from."""
+        chain = self._feeds.get(feed)
+        return chain is not None and seq_num < chain.first
 
     def is_side(self, block: Block) -> bool:
         """Whether the block is admitted beside its feed, on a branch that came second."""
@@ -349,9 +313,9 @@ class Replica:
         """The newest block of every feed with a time up to `cut`, by feed."""
         found: Frontier = {}
         for feed, chain in sorted(self._feeds.items()):
-            count = bisect_right(chain.times, cut)
-            if count:
-                found[feed] = Head(count - 1, chain.block_id(count - 1))
+            head = chain.head_at(cut)
+            if head is not None:
+                found[feed] = head
         return found
 
     def lacking(self, frontier: Mapping[FeedKey, Head]) -> tuple[SeqRange, ...]:
@@ -377,7 +341,7 @@ class Replica:
         return tuple(
             ref
             for ref in sorted(named)
-            if not self.holds(ref) and not self._room.holds(ref.block_id)
+            if self._time(ref) is None and not self._room.holds(ref.block_id)
         )
 
     def waiting(self) -> tuple[int, int]:
@@ -387,7 +351,7 @@ class Replica:
     # Placing a block
 
     def _place(
-        self, block: Block, now_ms: int, outcome: _Outcome, joined: list[BlockRef]
+        self, block: Block, now_ms: int, outcome: Outcome, joined: list[BlockRef]
     ) -> list[BlockRef]:
         """Lets the block join or wait; returns what it lacks, adds to `joined` what joined."""
         ref = block_ref(block)
@@ -406,7 +370,7 @@ class Replica:
                 joined.append(ref)
         return unmet
 
-    def _place_watchers(self, joined: list[BlockRef], now_ms: int, outcome: _Outcome) -> None:
+    def _place_watchers(self, joined: list[BlockRef], now_ms: int, outcome: Outcome) -> None:
         """Places again what waited for the blocks that joined, until nothing moves."""
         while joined:
             for block in self._room.take_watchers(joined.pop()):
@@ -415,10 +379,10 @@ class Replica:
                 except InputError as error:
                     outcome.refused.append(Refusal(block=block, error=error))
 
-    def _place_unsure(self, now_ms: int, outcome: _Outcome) -> None:
+    def _place_unsure(self, now_ms: int, outcome: Outcome) -> None:
         """Places the blocks whose key was not known when they came, and whose past is here now."""
         while self._unsure and outcome.admitted:
-            ready = self._unsure.take(self.holds)
+            ready = self._unsure.take(lambda ref: self._time(ref) is not None)
             if not ready:
                 break
             for block_id, data in ready:
@@ -431,7 +395,7 @@ class Replica:
                     outcome.dropped.append(block_id)
                 self._place_watchers(joined, now_ms, outcome)
 
-    def _contradicts(self, block: Block, outcome: _Outcome) -> bool:
+    def _contradicts(self, block: Block, outcome: Outcome) -> bool:
         """Whether the block can't extend the branch that we hold; a rival is a proven fork."""
         held = self.block_id(block.feed, block.seq_num)
         if held is not None:
@@ -455,6 +419,8 @@ class Replica:
             time = self._time(ref)
             if time is None:
                 unmet.append(ref)
+            elif self._is_below(ref.feed, ref.seq_num):
+                self._assumed.add(ref)
             elif block.time <= time:
                 kind = "backlink" if ref.feed == block.feed else "ack"
                 raise InputError(
@@ -464,7 +430,7 @@ class Replica:
                 )
         return unmet
 
-    def _join(self, block: Block, outcome: _Outcome) -> bool:
+    def _join(self, block: Block, outcome: Outcome) -> bool:
         """Adds a complete block to its feed, or remembers it beside its feed if it is named."""
         ref = block_ref(block)
         chain = self._feeds.get(ref.feed)
@@ -489,7 +455,7 @@ class Replica:
             return True
         return False
 
-    def _admitted(self, block: Block, outcome: _Outcome, *, side: bool) -> None:
+    def _admitted(self, block: Block, outcome: Outcome, *, side: bool) -> None:
         outcome.admitted.append(block)
         self.keyring.joined(block, side=side)
         if self._joined is not None:
@@ -501,7 +467,7 @@ class Replica:
         while branches:
             branches += [block_ref(block) for block in self._room.take_watchers(branches.pop())]
 
-    def _report_fork(self, block: Block, held: BlockId, outcome: _Outcome) -> None:
+    def _report_fork(self, block: Block, held: BlockId, outcome: Outcome) -> None:
         if self._forked.get(block.feed):
             return
         first = self._recent.get(held)
@@ -517,6 +483,8 @@ class Replica:
     def _time(self, ref: BlockRef) -> HlcTime | None:
         if self.block_id(ref.feed, ref.seq_num) == ref.block_id:
             return self.time_of(ref.feed, ref.seq_num)
+        if self._is_below(ref.feed, ref.seq_num):
+            return HlcTime(0)
         return self._side.get(ref)
 
     def _length(self, feed: FeedKey) -> int:

@@ -13,8 +13,13 @@ with what comes later. As long as it only grows, it is folded as it comes; if a 
 folded one way has to be folded another way, the state is made anew from the stored blocks, in the
 order of their times. What binds an author beside what counts is folded after all of the feed that
 counts and before its author's next epoch, in the order of its times; so the state is the same
-whichever way it came about. Making it anew costs what a start costs; it takes a fork, or a late
-block on one, to bring it about.
+whichever way it came about.
+
+Making it anew reads the whole history, block by block, and costs what a start costs. A member that
+forked and one that acks its branches bit by bit can bring it about again and again. So after it the
+view *rests* for a time that grows with what was read: if it would have to be made anew meanwhile,
+it stays where it is, and the node computes no round. That leaves at least three quarters of a core
+for all else, whatever they do.
 """
 
 from __future__ import annotations
@@ -31,9 +36,11 @@ from p2pfed.core.ids import BlockId, CentreName, FeedKey, Position
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc_cut
 
-History = Callable[[], Iterable[Block]]
-"""Every admitted block, in an order in which each follows what it names."""
+History = Callable[[HlcTime], Iterable[Block]]
+"""Reads every admitted block up to a time, in the order of their times; asked again and again."""
 _Inert = list[tuple[Position, str]]
+REST_US: Final = 40
+"""How long a daemon's view rests for each block and record; reading one takes it some 10 us."""
 ATTEMPTS_MAX: Final = 4
 """How often a state is made anew because other members than assumed came out of it."""
 _in_time = attrgetter("time", "feed", "seq_num", "block_id")
@@ -44,11 +51,19 @@ class View:
 
     Args:
         start: makes the state before the first block.
-        history: reads the admitted blocks again; called only when feeds are watched.
+        history: reads the admitted blocks again.
         prove: judges fork proofs.
+        rest_us: rest for each block and record that was read to make the state anew.
     """
 
-    def __init__(self, start: Callable[[], State], history: History, prove: Prove) -> None:
+    def __init__(
+        self,
+        start: Callable[[], State],
+        history: History,
+        prove: Prove,
+        *,
+        rest_us: int = 0,
+    ) -> None:
         self.state = start()
         self.cut_ms = 0
         self._start = start
@@ -58,6 +73,9 @@ class View:
         self._watched: frozenset[FeedKey] = frozenset()
         self._revoked: Mapping[FeedKey, Collection[Position]] = {}
         self._stale = False
+        self._rest_us = rest_us
+        self._rest_until_ms = 0
+        self._late: set[BlockId] = set()
         self._refolding = _Refold(self.state, (), prove, {})
 
     def __len__(self) -> int:
@@ -104,13 +122,21 @@ class View:
             The inert records among them, with the reason.
         """
         inert = self.catch_up(cut_ms)
+        if self.resting:
+            return inert
         self.state.settle(self.cut_ms)
         if self.state.stale:
             # A decision of the members was learnt after it had taken effect.
             self.renew()
             self.catch_up(cut_ms)
-            self.state.settle(self.cut_ms)
+            if not self.resting:
+                self.state.settle(self.cut_ms)
         return inert
+
+    @property
+    def resting(self) -> bool:
+        """Whether the state is older than the cut, because it can't be made anew so soon."""
+        return self._stale and self.cut_ms < self._rest_until_ms
 
     def catch_up(self, cut_ms: int) -> _Inert:
         """Folds as `advance` does, but settles nothing yet: a round has to follow."""
@@ -128,13 +154,15 @@ class View:
             folded = self._refolding.extend(fresh, self.cut_ms)
             if folded is not None:
                 return folded
-        return self._anew(limit, {block.block_id for block in fresh})
+            self._stale = True
+        self._late.update(block.block_id for block in fresh)
+        return [] if self.resting else self._anew(limit)
 
-    def _anew(self, limit: HlcTime, new: set[BlockId]) -> _Inert:
+    def _anew(self, limit: HlcTime) -> _Inert:
         """Makes the state anew, from the founders on, until who is a member stands."""
         self._stale = False
+        new, self._late = self._late, set()
         self.state.registers.leave()
-        blocks = sorted((b for b in self._history() if b.time <= limit), key=_in_time)
         members: tuple[CentreName, ...] | None = None
         inert: _Inert = []
         for _ in range(ATTEMPTS_MAX):
@@ -142,7 +170,8 @@ class View:
             self._refolding = _Refold(
                 self.state, self._watched, self._prove, self._revoked, members
             )
-            inert = self._refolding.begin(blocks, new)
+            inert = self._refolding.begin(lambda: self._history(limit), new)
+            self._rest_until_ms = self.cut_ms + self._refolding.read * self._rest_us // 1000
             before, members = self._refolding.members, members_of(self.state, self.cut_ms)
             if members == before or not self._watched:
                 break
@@ -174,6 +203,7 @@ class _Refold:
         self._ignored: list[Block] = []
         self._bound: dict[FeedKey, tuple[int, BlockId]] = {}
         self._epochs: dict[CentreName, int] = {}
+        self.read = 0
 
     def _mode(self, block_id: BlockId) -> Mode:
         return self.verdict.modes.get(block_id, Mode.IGNORED)
@@ -181,18 +211,20 @@ class _Refold:
     def _mode_of(self, block: Block) -> Mode:
         return self._mode(block.block_id) if block.feed in self._watched else Mode.COUNTS
 
-    def begin(self, blocks: list[Block], new: Collection[BlockId]) -> _Inert:
-        """Folds these, in order of their times, into a state that holds nothing.
+    def begin(self, blocks: Callable[[], Iterable[Block]], new: Collection[BlockId]) -> _Inert:
+        """Folds these, read in order of their times, into a state that holds nothing.
 
         Returns:
             The inert records of the blocks in `new`.
         """
-        for block in blocks:
-            self._branches.add(block)
+        if self._watched:
+            for block in blocks():
+                self._branches.add(block)
         self._judge()
         inert: _Inert = []
         bound: dict[FeedKey, list[tuple[Block, list[Item]]]] = {}
-        for block in blocks:
+        for block in blocks():
+            self.read += 1 + len(block.records)
             self._speech.hear(block)
             mode = self._mode_of(block)
             if mode is Mode.IGNORED:
@@ -263,6 +295,11 @@ class _Refold:
             self._done[block.block_id] = Mode.BINDS
             self._bound[block.feed] = block.time, block.block_id
             self._state.fold_bound(block, items)
+
+
+def in_time(blocks: Callable[[], Iterable[Block]]) -> History:
+    """A history of blocks that are all in memory, told in any order."""
+    return lambda limit: sorted((b for b in blocks() if b.time <= limit), key=_in_time)
 
 
 def members_of(state: State, cut_ms: int) -> tuple[CentreName, ...]:

@@ -6,6 +6,9 @@ change. A checkpoint costs one pass over the live state and two hashes for each 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from p2pfed.core.bearings import Bearings, encode_bearings
 from p2pfed.core.checkpoint import (
     Cosigned,
     Disagreement,
@@ -22,6 +25,8 @@ from p2pfed.core.statecodec import Section, dump_state, state_hash
 from p2pfed.core.units import hlc_cut
 from p2pfed.node.effects import ERROR, CheckpointCosigned
 from p2pfed.node.ledger import Ledger
+from p2pfed.node.shelf import position_feed
+from p2pfed.node.telling import telling_places
 from p2pfed.node.turn import Turn
 
 
@@ -83,9 +88,38 @@ class Cosigning:
             return
         cosigned = self.cosigned()
         own = self._ledger.checkpoints.of(self._ledger.me.name, cut_ms)
-        if cosigned is not None and own is not None and cosigned.said.statement == own.statement:
-            self._cosigned_ms = cut_ms
-            turn.do(CheckpointCosigned(cut_ms=cut_ms, state_hash=own.state_hash, trees=trees))
+        if cosigned is None or own is None or cosigned.said.statement != own.statement:
+            return
+        bearings = self._bearings(cosigned, trees)
+        if bearings is None or self._ledger.base is not None:
+            return
+        self._cosigned_ms = cut_ms
+        turn.do(
+            CheckpointCosigned(
+                cut_ms=cut_ms, state_hash=own.state_hash, trees=trees, bearings=bearings
+            )
+        )
+
+    def _bearings(self, cosigned: Cosigned, trees: Iterable[TreeHead]) -> bytes | None:
+        """What a newcomer needs to begin with it; None while a block of it is not stored yet."""
+        ledger = self._ledger
+        told = telling_places(ledger.view.state, ledger.replica)
+        telling = [ledger.stored_block(feed, seq_num) for _, feed, seq_num in told]
+        signed = [ledger.stored_block(position_feed(p), p.seq_num) for p in cosigned.by]
+        if None in telling or None in signed or self._sections[0] != cosigned.said.cut_ms:
+            return None
+        return encode_bearings(
+            ledger.federation.id,
+            [block for block in telling if block is not None],
+            [block for block in signed if block is not None],
+            {tree.feed: self._trees[tree.feed].peaks for tree in trees},
+            self._sections[1],
+        )
+
+    def stand_on(self, bearings: Bearings) -> None:
+        """Goes on with the Merkle trees of a checkpoint."""
+        for tree in bearings.trees:
+            self._trees[tree.feed] = Range(tree.size, bearings.peaks[tree.feed])
 
     def _alarm(self, found: Disagreement, turn: Turn, *, may_write: bool) -> None:
         key = found.cut_ms, found.centres, found.register

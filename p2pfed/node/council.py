@@ -28,7 +28,8 @@ from p2pfed.core.units import hlc_ms
 from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.effects import INFO, Reply
 from p2pfed.node.events import Govern
-from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.shelf import unsendable
 from p2pfed.node.standing import require_member
 from p2pfed.node.turn import Turn
 

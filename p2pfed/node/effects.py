@@ -44,11 +44,14 @@ class StoreBlocks:
     `own_head` is set when a block of our own is among them: after the commit, and before anything
     later is performed, it is written to the high-water file and synced.
     `local` rows are (key, value), kept beside the ledger and never replicated.
+    `history` says that the blocks lie under the checkpoint that the node began with: in the order
+    of admission they stand before all that are stored without it.
     """
 
     blocks: tuple[StoredBlock, ...]
     own_head: tuple[FeedKey, Head] | None = None
     local: tuple[tuple[str, bytes], ...] = ()
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +65,19 @@ class KeepSnapshot:
 class CheckpointCosigned:
     """A majority of the members signed what we signed: what lies under it may be archived.
 
-    `trees` says of each feed how many blocks that are, and the newest one's id.
+    `trees` says of each feed how many blocks that are, and the newest one's id. `bearings` are what
+    a newcomer needs to begin with it (`p2pfed.core.bearings`), in place of any before.
     """
 
     cut_ms: int
     state_hash: bytes
     trees: tuple[TreeHead, ...]
+    bearings: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryConfirmed:
+    """All blocks under the checkpoint that we began with are stored, and agree with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +322,7 @@ Effect = (
     StoreBlocks
     | KeepSnapshot
     | CheckpointCosigned
+    | HistoryConfirmed
     | Send
     | SendNamed
     | SendStored

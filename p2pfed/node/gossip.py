@@ -48,13 +48,14 @@ from p2pfed.node.peers import (
     warning,
 )
 from p2pfed.protocol import limits
-from p2pfed.protocol.fetch import Fetcher
+from p2pfed.protocol.backfill import BackfillingFetcher
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.protocol.messages import Heads
 from p2pfed.protocol.session import (
     Answer,
     BlocksCame,
     BlocksWanted,
+    FloorsHeard,
     HeadsHeard,
     LinkedHeard,
     NamedWanted,
@@ -93,7 +94,8 @@ class Gossip:
         self._federation = federation
         self._instance = rng.getrandbits(64)
         self.ping_ms = max(limits.PING_MS_MIN, rules.heartbeat_ms)
-        self._fetcher = Fetcher()
+        self.fetcher = BackfillingFetcher()
+        self._floors: dict[FeedKey, int] = {}
         self._targets = Targets(me, rng, active_peers=active_peers)
         self._addresses: dict[CentreName, str] = {}
         self._links: dict[LinkId, PeerLink] = {}
@@ -120,12 +122,18 @@ class Gossip:
         """
         self._addresses = {c: a for c, a in members.items() if c != self._me}
         self._targets.set_centres(self._addresses)
-        self._fetcher.set_centres({self._me, *self._addresses, *former})
+        self.fetcher.set_centres({self._me, *self._addresses, *former})
         effects: list[Effect] = []
         for link in list(self._links.values()):
             if link.centre not in self._addresses:
                 effects += self._close(link, now_ms, SHUT_OUT, "you are no member any more")
         return effects + self._ask(now_ms)
+
+    def tell_floors(self, floors: Mapping[FeedKey, int]) -> list[Effect]:
+        """Of these feeds we lack the oldest blocks, and have them from these places on."""
+        self._floors = dict(floors)
+        ready = [link for link in self._links.values() if link.session.ready]
+        return [Send(link=link.id, data=link.session.floors(floors)) for link in ready]
 
     def set_address(self, centre: CentreName, address: str) -> None:
         """Where a member can be reached from now on; a link that exists stays."""
@@ -153,7 +161,7 @@ class Gossip:
         self._targets.up(event.centre)
         if self._next_ping_ms is None:
             self._next_ping_ms = now_ms + self.ping_ms
-        return [Send(link=link.id, data=session.open(self._heads))]
+        return [Send(link=link.id, data=session.open(self._heads, self._floors))]
 
     def link_down(self, event: LinkDown, now_ms: int) -> list[Effect]:
         """A connection is gone; what was asked of its peer is asked of others."""
@@ -196,7 +204,7 @@ class Gossip:
                 match said:
                     case BlocksCame(blocks=came):
                         sizes = ((ref, len(data)) for ref, data in came)
-                        self._fetcher.came(link.id, sizes, now_ms)
+                        self.fetcher.came(link.id, sizes, now_ms)
                         blocks += [data for _, data in came]
                     case OffsetMeasured(offset_ms=offset_ms, rtt_ms=rtt_ms):
                         link.offset = ClockOffset(
@@ -236,6 +244,10 @@ class Gossip:
                     SendNamed(link=link.id, feed=ref.feed, seq_num=ref.seq_num, block_id=ref[2])
                     for ref in link.session.serve_named(refs, holdings.holds)
                 ]
+            case FloorsHeard(floors=floors):
+                link.floors = floors
+                self.fetcher.floors(link.id, floors)
+                return []
             case LinkedHeard(centres=centres):
                 link.linked = frozenset(centres)
                 return self._announce(link)
@@ -246,7 +258,7 @@ class Gossip:
 
     def _hear(self, link: PeerLink, heads: Heads, holdings: Holdings) -> None:
         for feed, head in heads:
-            self._fetcher.heard(link.id, feed, head.seq_num)
+            self.fetcher.heard(link.id, feed, head.seq_num)
             if feed.centre == self._me:
                 known = self._own_heard.get(feed)
                 if known is None or head.seq_num > known.seq_num:
@@ -257,7 +269,7 @@ class Gossip:
                 if ours is not None and ours != head.block_id:
                     ref = BlockRef(feed, *head)
                     if not holdings.holds(ref):
-                        self._fetcher.name(link.id, ref)
+                        self.fetcher.name(link.id, ref)
 
     def _choose(self, link: PeerLink, now_ms: int) -> list[Effect]:
         """Of two links to one centre, closes the one that both ends agree on."""
@@ -280,7 +292,8 @@ class Gossip:
 
     def _open(self, link: PeerLink, now_ms: int) -> list[Effect]:
         """Both frontiers are known."""
-        self._fetcher.link_ready(link.id, link.centre, now_ms)
+        self.fetcher.link_ready(link.id, link.centre, now_ms)
+        self.fetcher.floors(link.id, link.floors)
         self._targets.proved(link.centre)
         self._answered.add(link.centre)
         self._shut_out.discard(link.centre)
@@ -342,22 +355,22 @@ class Gossip:
 
     def lacks(self, refs: Iterable[BlockRef], link: LinkId, now_ms: int) -> list[Effect]:
         """A block that came over `link` waits for these: its sender has them."""
-        self._fetcher.lacks(refs, link)
+        self.fetcher.lacks(refs, link)
         return self._ask(now_ms)
 
     def still_lacks(self, refs: Iterable[BlockRef], now_ms: int) -> list[Effect]:
         """Blocks wait for these and they have not come; told once in a while."""
-        self._fetcher.name_again(refs)
+        self.fetcher.name_again(refs)
         return self._ask(now_ms)
 
     def dropped(self, block_ids: Iterable[BlockId], now_ms: int) -> list[Effect]:
         """These waited and were dropped for want of room: they are fetched again."""
-        self._fetcher.dropped(block_ids)
+        self.fetcher.dropped(block_ids)
         return self._ask(now_ms)
 
     def forked(self, feed: FeedKey) -> None:
         """A fork of the feed is proven: only blocks of it that others name are fetched."""
-        self._fetcher.forked(feed)
+        self.fetcher.forked(feed)
 
     # Time
 
@@ -370,7 +383,7 @@ class Gossip:
         for link in list(self._links.values()):
             if not link.session.ready and now_ms - link.since_ms >= limits.HELLO_TIMEOUT_MS:
                 effects += self._give_up(link, now_ms, "protocol-hello-late", "it says nothing")
-        for link_id in self._fetcher.expire(now_ms):
+        for link_id in self.fetcher.expire(now_ms):
             link = self._links[LinkId(link_id)]
             effects += self._give_up(link, now_ms, "protocol-fetch-late", "blocks do not come")
         effects += self._ping_all(now_ms)
@@ -383,7 +396,7 @@ class Gossip:
 
     def wake_ms(self) -> int | None:
         """When `tick` should be called at the latest; None if no time matters."""
-        times = [self._targets.wake_ms(), self._fetcher.wake_ms()]
+        times = [self._targets.wake_ms(), self.fetcher.wake_ms()]
         if self._links:
             times.append(self._next_ping_ms)
         times += [
@@ -434,7 +447,7 @@ class Gossip:
 
     def lacking_blocks(self) -> int:
         """How many blocks peers have and we have not admitted."""
-        return self._fetcher.lacking_blocks()
+        return self.fetcher.lacking_blocks()
 
     def peer_status(self) -> tuple[PeerStatus, ...]:
         """Every other centre, by name."""
@@ -445,7 +458,7 @@ class Gossip:
             )
             status = unlinked(centre, address, self._targets)
             if link is not None:
-                status = link.status(address, self._fetcher.lacking_from(link.id))
+                status = link.status(address, self.fetcher.lacking_from(link.id))
             found.append(replace(status, error=self._errors.get(centre, "")))
         return tuple(found)
 
@@ -459,23 +472,23 @@ class Gossip:
                 self._heads[feed] = head
                 for link in self._links.values():
                     link.dirty.add(feed)
-        self._fetcher.hold({feed: head.seq_num for feed, head in frontier.items()})
+        self.fetcher.hold({feed: head.seq_num for feed, head in frontier.items()})
 
     def _grow(self, block: StoredBlock) -> None:
         known = self._heads.get(block.feed)
         if known is None or block.seq_num > known.seq_num:
             self._heads[block.feed] = Head(block.seq_num, block.block_id)
-        self._fetcher.admitted(block.feed, block.seq_num)
+        self.fetcher.admitted(block.feed, block.seq_num)
 
     def _ask(self, now_ms: int) -> list[Effect]:
         return [
             *(
                 Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want(ranges))
-                for link_id, ranges in self._fetcher.plan(now_ms)
+                for link_id, ranges in self.fetcher.plan(now_ms)
             ),
             *(
                 Send(link=LinkId(link_id), data=self._links[LinkId(link_id)].session.want_named(r))
-                for link_id, r in self._fetcher.plan_named()
+                for link_id, r in self.fetcher.plan_named()
             ),
         ]
 
@@ -530,7 +543,7 @@ class Gossip:
         was_ready = self._chosen.get(link.centre) is link
         if was_ready:
             del self._chosen[link.centre]
-        self._fetcher.link_gone(link.id)
+        self.fetcher.link_gone(link.id)
         if all(other.centre != link.centre for other in self._links.values()):
             self._targets.down(link.centre, now_ms)
         return self._tell_linked() if was_ready else []

@@ -65,7 +65,8 @@ from p2pfed.node.events import (
     SubmitJob,
 )
 from p2pfed.node.host import RETRY_MS, Host
-from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.shelf import unsendable
 from p2pfed.node.siblings import Siblings
 from p2pfed.node.standing import require_member
 from p2pfed.node.trust import Trust

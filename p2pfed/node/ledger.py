@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
+from p2pfed.core.admission import Admission
+from p2pfed.core.bearings import Bearings
 from p2pfed.core.blocks import Block, check_fork_proof, decode_stored, seal_block
 from p2pfed.core.checkpoint import Checkpoints
 from p2pfed.core.clock import next_time
@@ -29,41 +31,29 @@ from p2pfed.core.governance import GOVERNANCE_RECORDS
 from p2pfed.core.ids import BlockId, FeedKey, Head, Position, PublicKey, ViewDigest
 from p2pfed.core.keys import Signer, key_id
 from p2pfed.core.limits import RECORDS_BYTES_MAX, RECORDS_PER_BLOCK_MAX
-from p2pfed.core.recordcodec import decode_record, encode_record
+from p2pfed.core.recordcodec import encode_record
 from p2pfed.core.records import (
     Checkpoint,
     ForkProof,
-    Inert,
     NewEpoch,
     Record,
     RotateKey,
     StateDigests,
 )
 from p2pfed.core.registers import Registers
-from p2pfed.core.replica import Admission, Replica, view_digest
+from p2pfed.core.replica import Replica, view_digest
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.statecodec import dump_state, load_state
 from p2pfed.core.tables import Forgotten
 from p2pfed.core.units import HlcTime, hlc_cut, hlc_ms
-from p2pfed.core.view import View
+from p2pfed.core.view import REST_US, View
+from p2pfed.core.waiting import BlockRef
 from p2pfed.errors import InputError
 from p2pfed.node.effects import StoreBlocks, StoredBlock
 from p2pfed.node.identity import Federation, Identity
+from p2pfed.node.shelf import Shelf, position_feed, read_by_time, stored
 from p2pfed.node.snapshots import Snapshot
-
-
-class Shelf(Protocol):
-    """Where admitted blocks are stored: what the node reads back, which is rarely."""
-
-    def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
-        """The block at this place of the feed, to prove a fork against it; None if not here."""
-        ...
-
-    def stored(self) -> Iterable[bytes]:
-        """All blocks in the order in which they were stored, to make the view anew."""
-        ...
-
 
 ACKS_AT_ONCE_MAX: Final = 640
 """Acks in one block of ours. One takes at most 82 bytes, so a header has room to spare."""
@@ -79,6 +69,7 @@ class Ledger:
 
     Attributes:
         unsaved: blocks and records since the last snapshot: what a start would have to fold.
+        base: the checkpoint that this ledger begins with, while what lies under it is not known.
     """
 
     def __init__(self, me: Identity, federation: Federation, shelf: Shelf) -> None:
@@ -88,12 +79,13 @@ class Ledger:
         self.replica = Replica(
             federation.id, federation.keys, rules.max_skew_ms, shelf.block, joined=self._joined
         )
+        self.base: Bearings | None = None
         self._sealing = False
         self._unproven = False
         self.keys_changed = True
         self._shelf = shelf
         self.checkpoints = Checkpoints()
-        self.view = View(self._new_state, self._history, self._prove)
+        self.view = View(self._new_state, self._by_time, self._prove, rest_us=REST_US)
         self.touched: deque[Position] = deque()
         self.news: set[Position] = set()
         self.fresh: list[StoredBlock] = []
@@ -119,14 +111,29 @@ class Ledger:
             self._unproven = self._unproven or error.code == "block-key-unknown"
             raise
 
-    def _new_state(self) -> State:
+    def _empty_state(self) -> State:
         federation = self.federation
         return State(federation.rules, federation.credit_lines, self._prove, federation.founders())
 
+    def _new_state(self) -> State:
+        """The state before the first block that `_history` gives."""
+        state = self._empty_state()
+        if self.base is not None:
+            load_state(self.base.sections, state)
+        return state
+
     def _history(self) -> Iterator[Block]:
         """Every admitted block, in the order of admission: those on disk, then the newest."""
-        yield from map(decode_stored, self._shelf.stored())
+        below = {} if self.base is None else {t.feed: t.size for t in self.base.trees}
+        for block in map(decode_stored, self._shelf.stored()):
+            if block.seq_num >= below.get(block.feed, 0):
+                yield block
         yield from (decode_stored(block.data) for block in self.fresh)
+
+    def _by_time(self, limit: HlcTime) -> Iterator[Block]:
+        """The blocks that `_history` gives, up to a time and in the order of their times."""
+        below = {} if self.base is None else {t.feed: t.size for t in self.base.trees}
+        return read_by_time(self._shelf, list(self.fresh), below, limit)
 
     @property
     def rules(self) -> Rules:
@@ -177,7 +184,12 @@ class Ledger:
         ]
 
     def _watch(self, live: Registers) -> None:
-        """Has the view judge the feeds that have, or may have, branches."""
+        """Has the view judge the feeds that have, or may have, branches.
+
+        What counts of them is judged from all their blocks, so it has to wait for the history.
+        """
+        if self.base is not None:
+            return
         revoked = live.governance.revoked()
         self.view.watch({*self.replica.branched(), *live.convicted, *revoked}, revoked)
 
@@ -214,15 +226,19 @@ class Ledger:
             return
         if self._live is None:
             self._note(block)
-            # A block is admitted at most `max_skew_ms` early, so no round still lies before this.
-            rules = self.rules
-            margin_ms = rules.max_skew_ms + rules.round_ms + rules.settle_ms
-            self.view.catch_up(max(0, hlc_ms(self._latest) - margin_ms))
+            self.fold_behind()
             self._replayed += 1
             if self._replayed % _FORGET_EVERY == 0:
                 self.forget()
         else:
             self._take(block, fresh=False)
+
+    def fold_behind(self) -> None:
+        """Folds what every round to come will count."""
+        # A block is admitted at most `max_skew_ms` early, so no round still lies before this.
+        rules = self.rules
+        margin_ms = rules.max_skew_ms + rules.round_ms + rules.settle_ms
+        self.view.catch_up(max(0, hlc_ms(self._latest) - margin_ms))
 
     def forget(self) -> None:
         """Lets go of what is closed at the cut; of our own jobs and guests, the newest are kept."""
@@ -246,6 +262,22 @@ class Ledger:
             entry.claim is not None and entry.claim.offer_id.centre == me for entry in past.claims
         )
 
+    # Checkpoints to begin with
+
+    def stand_on(self, bearings: Bearings) -> None:
+        """Begins above a checkpoint; then comes `resume`, with its state or a later snapshot."""
+        self.base = bearings
+        self.replica.stand_on(bearings.trees)
+        self._latest = max((tree.time for tree in bearings.trees), default=HlcTime(0))
+
+    def complete(self, earlier: Ledger) -> list[BlockRef]:
+        """Takes over what lies under the checkpoint; returns as `Replica.complete`."""
+        named = self.replica.complete(earlier.replica)
+        self.base = None
+        self.proofs.update(earlier.proofs)
+        self._watch(self.live)
+        return named
+
     # Snapshots
 
     def resume(self, snapshot: Snapshot) -> None:
@@ -254,7 +286,7 @@ class Ledger:
         Raises:
             InputError: `state-form`: the snapshot does not hold a state; begin with a fresh ledger.
         """
-        state = self._new_state()
+        state = self._empty_state()
         load_state(snapshot.sections, state)
         self.view.resume(state)
         self._acked.update(snapshot.acked)
@@ -504,31 +536,10 @@ class Ledger:
         self.view.renew()
         self._live = self._fold_live()
 
+    def stored_block(self, feed: FeedKey, seq_num: int) -> bytes | None:
+        """The bytes of a block; None if it is not stored, or not yet."""
+        return self._shelf.block(feed, seq_num)
+
     def block_id_at(self, position: Position) -> BlockId | None:
         """The id of the block that a record stands in; None if it is not sealed or not held."""
         return self.replica.block_id(position_feed(position), position.seq_num)
-
-
-def unsendable(record: Record) -> InputError | None:
-    """Why a record that a user made would be refused, or be inert, for its receivers."""
-    found = decode_record(encode_record(record))
-    if not isinstance(found, Inert):
-        return None
-    return InputError(found.code, found.detail)
-
-
-def position_feed(position: Position) -> FeedKey:
-    """The feed that a record stands in."""
-    return FeedKey(position.centre, position.epoch)
-
-
-def stored(block: Block, *, side: bool = False) -> StoredBlock:
-    """The block as the store and the wire take it."""
-    return StoredBlock(
-        feed=block.feed,
-        seq_num=block.header.seq_num,
-        block_id=block.block_id,
-        time=block.time,
-        data=block.data,
-        side=side,
-    )

@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from p2pfed.core.admission import Admission
+from p2pfed.core.bearings import Bearings
 from p2pfed.core.blocks import Block, peek_block_id
 from p2pfed.core.ids import BlockId, CentreName, ClaimId, Head, JobId
 from p2pfed.core.lifecycle import ClaimState
 from p2pfed.core.records import Contact
-from p2pfed.core.replica import Admission
 from p2pfed.core.rules import Rules
 from p2pfed.errors import InputError
 from p2pfed.node.admission import AdmissionPolicy, Mode
@@ -69,13 +70,16 @@ from p2pfed.node.events import (
     Tick,
 )
 from p2pfed.node.gossip import Gossip
+from p2pfed.node.history import History
 from p2pfed.node.home import Home
 from p2pfed.node.host import Host
 from p2pfed.node.identity import Federation, Identity
-from p2pfed.node.ledger import Ledger, Shelf, stored
+from p2pfed.node.ledger import Ledger
 from p2pfed.node.offers import OfferEvent, Offers
+from p2pfed.node.past import Past
 from p2pfed.node.recovery import Memory, Recovery
 from p2pfed.node.rounds import Rounds
+from p2pfed.node.shelf import Shelf, stored
 from p2pfed.node.snapshots import SNAPSHOT_EVERY, encode_snapshot
 from p2pfed.node.standing import OwnStanding
 from p2pfed.node.trust import Trust
@@ -128,6 +132,7 @@ class Node:
         self.recovery = Recovery(self.ledger, self.gossip, self.trust, self.company)
         self.trusted = TrustedKeys(self.ledger, self.company)
         self.desk = Desk(self.ledger, self.control, self.host, self.home, self.recovery)
+        self.past = Past(self.ledger, self.gossip)
         self._rules = federation.rules
         self.cosigning = Cosigning(self.ledger)
         self.snapshot_every = SNAPSHOT_EVERY
@@ -145,6 +150,12 @@ class Node:
     def replay(self, data: bytes, *, side: bool = False) -> None:
         """Takes a stored block at start, in the order of storing; `side` as it was stored."""
         self.ledger.replay(data, side=side)
+
+    def stand_on(self, bearings: Bearings, history: History) -> None:
+        """Begins with a checkpoint; then come a snapshot above it, if any, and the blocks."""
+        self.ledger.stand_on(bearings)
+        self.cosigning.stand_on(bearings)
+        self.past.begin(history)
 
     def start(
         self,
@@ -172,6 +183,7 @@ class Node:
         for feed in sorted({*self.ledger.replica.branched(), *self.ledger.live.convicted}):
             self.gossip.forked(feed)
         self._keep_company(turn)
+        self.past.step(turn)
         self.recovery.begin(memory, target, rows or {}, turn)
         if self.control.mode is Mode.WITHDRAWN:
             self.host.withdraw(turn)
@@ -294,6 +306,8 @@ class Node:
         unkept: list[BlockId] = []
         for number, data in enumerate(heard.blocks):
             try:
+                if self.past.takes(data, event.link, turn):
+                    continue
                 admission = self.ledger.receive(data, now_ms)
             except InputError as error:
                 turn.effects += self.gossip.misbehaved(event.link, error, now_ms)
@@ -306,6 +320,7 @@ class Node:
             self._forked(admission, turn)
         self._admitted(admitted, turn, event)
         self._fetch_again(unkept, turn)
+        self.past.step(turn)
 
     def _fetch_again(self, unkept: Sequence[BlockId], turn: Turn) -> None:
         """What came and was not kept has not come: the true block of its place is still missing."""
@@ -498,7 +513,7 @@ class Node:
         if self.recovery.ready and (self.ledger.unsealed or turn.now_ms >= beat_due_ms):
             self.ledger.seal(turn.now_ms)
             self._beat_ms = turn.now_ms
-        durable = self.ledger.drain()
+        durable = [*self.past.drain(), *self.ledger.drain()]
         own = [b for effect in durable for b in effect.blocks if b.feed == self.me.feed]
         pushes: list[Effect] = []
         for block in own:

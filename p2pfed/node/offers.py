@@ -16,7 +16,8 @@ from p2pfed.errors import InputError, P2pfedError, StateError
 from p2pfed.node.control import Control
 from p2pfed.node.effects import Reply
 from p2pfed.node.events import CloseOffer, FollowAgain, OpenOffer, ResizeOffer
-from p2pfed.node.ledger import Ledger, unsendable
+from p2pfed.node.ledger import Ledger
+from p2pfed.node.shelf import unsendable
 from p2pfed.node.standing import require_member
 from p2pfed.node.turn import Turn
 

@@ -94,12 +94,13 @@ class PeerLink:
     Attributes:
         instance: of the peer's daemon; None before its Hello.
         linked: to whom the peer said it is linked.
+        floors: the feeds of which the peer lacks the oldest blocks, and from where on it has them.
         dirty: feeds that grew since the peer was last told.
     """
 
     __slots__ = (
-        "centre", "dirty", "id", "instance", "linked", "offset", "outbound", "session", "since_ms",
-        "software",
+        "centre", "dirty", "floors", "id", "instance", "linked", "offset", "outbound", "session",
+        "since_ms", "software",
     )  # fmt: skip
 
     def __init__(self, event: LinkUp, session: Session, now_ms: int) -> None:
@@ -112,6 +113,7 @@ class PeerLink:
         self.software = ""
         self.linked: frozenset[CentreName] = frozenset()
         self.dirty: set[FeedKey] = set()
+        self.floors: tuple[tuple[FeedKey, int], ...] = ()
         self.offset: ClockOffset | None = None
 
     def announcement(self, heads: Mapping[FeedKey, Head], *, everything: bool = False) -> bytes:

@@ -95,6 +95,9 @@ class Rounds:
         view = self._ledger.view
         for position, why in view.advance(cut_ms):
             turn.note(WARNING, "record-inert", f"record {position} counts for nothing: {why}")
+        if view.resting:
+            turn.note(WARNING, "round-skipped", "what counts of a fork changed again too soon")
+            return
         self._ledger.forget()
         digest = self._ledger.digest(cut_ms)
         self._last_cut_ms = cut_ms

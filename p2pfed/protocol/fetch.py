@@ -55,9 +55,12 @@ class _Link:
         fresh: what came with the last call of `came`.
         named: blocks that the peer is asked for by id, each once.
         queue: those of them that are still to be asked for.
+        floors: by feed, the place before which the peer has no blocks.
     """
 
-    __slots__ = ("came_ms", "centre", "flying", "fresh", "has", "named", "overdue", "queue")
+    __slots__ = (
+        "came_ms", "centre", "floors", "flying", "fresh", "has", "named", "overdue", "queue",
+    )  # fmt: skip
 
     def __init__(self, centre: CentreName, now_ms: int) -> None:
         self.centre = centre
@@ -67,6 +70,7 @@ class _Link:
         self.fresh: set[BlockId] = set()
         self.named: set[BlockRef] = set()
         self.queue: list[BlockRef] = []
+        self.floors: dict[FeedKey, int] = {}
         self.came_ms = now_ms
 
 
@@ -201,6 +205,13 @@ class Fetcher:
         lag = self._lags.get(feed)
         if lag is not None and link.centre == feed.centre:
             lag.end_grace()
+
+    def floors(self, link_id: int, floors: Iterable[tuple[FeedKey, int]]) -> None:
+        """The peer has no blocks of these feeds before these places, and all of others."""
+        link = self._links.get(link_id)
+        if link is not None:
+            link.floors = dict(floors)
+            self._stirred = True
 
     def came(self, link_id: int, blocks: Iterable[tuple[BlockRef, int]], now_ms: int) -> None:
         """Blocks of these sizes in bytes came over the link; told before they are admitted."""
@@ -343,6 +354,8 @@ class Fetcher:
         least = window
         for link_id, link in self._links.items():
             if link.has.get(feed, -1) < seq_num or link.overdue:
+                continue
+            if seq_num < link.floors.get(feed, 0):
                 continue
             load = len(link.flying)
             if load < least or (load == least and best is not None and link_id < best):

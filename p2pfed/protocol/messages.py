@@ -133,7 +133,19 @@ class WantNamed:
     refs: tuple[BlockRef, ...]
 
 
-Message = Hello | FrontierMessage | Blocks | Have | Want | Ping | Pong | Bye | Linked | WantNamed
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Feeds of which the speaker lacks the oldest blocks, and from which on it has them.
+
+    1 `[[centre, epoch, seq]...]`; replaces what it said before.
+    """
+
+    floors: tuple[tuple[FeedKey, int], ...]
+
+
+Message = (
+    Hello | FrontierMessage | Blocks | Have | Want | Ping | Pong | Bye | Linked | WantNamed | Floors
+)
 
 
 # Encoding
@@ -169,6 +181,8 @@ def encode_message(message: Message) -> bytes:
             return _framed(9, [str(centre) for centre in centres])
         case WantNamed(refs=refs):
             return _framed(10, [[*ref.feed, ref.seq_num, ref.block_id] for ref in refs])
+        case Floors(floors=floors):
+            return _framed(11, [[*feed, seq_num] for feed, seq_num in floors])
 
 
 def _framed(message_type: int, *values: CborItem) -> bytes:
@@ -301,6 +315,20 @@ def _decode_want_named(item: Mapping[int, CborItem]) -> WantNamed:
     return WantNamed(refs)
 
 
+def _decode_floors(item: Mapping[int, CborItem]) -> Floors:
+    rows = item[1]
+    if type(rows) is not list or len(rows) > FEEDS_MAX:
+        raise _bad("Floors", f"must hold at most {FEEDS_MAX} feeds")
+    floors: list[tuple[FeedKey, int]] = []
+    for row in rows:
+        if type(row) is not list or len(row) != 3:
+            raise _bad("Floors", "must hold places [centre, epoch, seq_num]")
+        floors.append((_feed(row, "Floors"), _integer(row[2], "Floors", SEQ_NUM_MAX)))
+    if any(not a[0] < b[0] for a, b in pairwise(floors)):
+        raise _bad("Floors", "must hold feeds in ascending order")
+    return Floors(tuple(floors))
+
+
 _DECODERS: Final[dict[int, tuple[str, int, Callable[[Mapping[int, CborItem]], Message]]]] = {
     1: ("Hello", 5, _decode_hello),
     2: ("Frontier", 1, lambda item: FrontierMessage(_heads(item[1], "Frontier"))),
@@ -312,6 +340,7 @@ _DECODERS: Final[dict[int, tuple[str, int, Callable[[Mapping[int, CborItem]], Me
     8: ("Bye", 2, _decode_bye),
     9: ("Linked", 1, _decode_linked),
     10: ("WantNamed", 1, _decode_want_named),
+    11: ("Floors", 1, _decode_floors),
 }
 
 

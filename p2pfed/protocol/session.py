@@ -14,9 +14,10 @@ messages by one table:
 
     state            admits                                   then
     expect-hello     Hello                                    expect-frontier
-    expect-frontier  Frontier                                 open
+    expect-frontier  Floors                                   expect-frontier
+                     Frontier                                 open
     open             Blocks, Have, Want, WantNamed, Linked,   open
-                     Ping, Pong
+                     Floors, Ping, Pong
     any of these     Bye                                      closed
 
 Faults of the peer are `InputError`s and leave the session closed; faults of ours `StateError`s.
@@ -52,6 +53,7 @@ from p2pfed.protocol.limits import (
 from p2pfed.protocol.messages import (
     Blocks,
     Bye,
+    Floors,
     FrontierMessage,
     Have,
     Heads,
@@ -81,13 +83,18 @@ class State(Enum):
 
 MOVES: Final[Mapping[State, Mapping[type[Message], State]]] = {
     State.EXPECT_HELLO: {Hello: State.EXPECT_FRONTIER, Bye: State.CLOSED},
-    State.EXPECT_FRONTIER: {FrontierMessage: State.OPEN, Bye: State.CLOSED},
+    State.EXPECT_FRONTIER: {
+        Floors: State.EXPECT_FRONTIER,
+        FrontierMessage: State.OPEN,
+        Bye: State.CLOSED,
+    },
     State.OPEN: {
         Blocks: State.OPEN,
         Have: State.OPEN,
         Want: State.OPEN,
         WantNamed: State.OPEN,
         Linked: State.OPEN,
+        Floors: State.OPEN,
         Ping: State.OPEN,
         Pong: State.OPEN,
         Bye: State.CLOSED,
@@ -149,6 +156,13 @@ class LinkedHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class FloorsHeard:
+    """The peer lacks the blocks of these feeds before these places."""
+
+    floors: tuple[tuple[FeedKey, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Send these bytes back."""
 
@@ -171,6 +185,7 @@ SessionEvent = (
     | NamedWanted
     | OffsetMeasured
     | LinkedHeard
+    | FloorsHeard
     | Answer
     | PeerLeft
 )
@@ -238,8 +253,10 @@ class Session:
 
     # Speaking
 
-    def open(self, frontier: Mapping[FeedKey, Head]) -> bytes:
-        """Our Hello and Frontier."""
+    def open(
+        self, frontier: Mapping[FeedKey, Head], floors: Mapping[FeedKey, int] | None = None
+    ) -> bytes:
+        """Our Hello and Frontier; between them what we lack of old blocks, if we do."""
         if self._opened:
             raise StateError("protocol-opened", "a session is opened once")
         self._opened = True
@@ -253,7 +270,9 @@ class Session:
             software=f"p2pfed/{__version__}",
             instance=self._instance,
         )
-        return encode_message(hello) + encode_message(FrontierMessage(sorted_heads(frontier)))
+        told = self.floors(floors) if floors else b""
+        heads = FrontierMessage(sorted_heads(frontier))
+        return encode_message(hello) + told + encode_message(heads)
 
     def note_push(self, feed: FeedKey, seq_num: int) -> None:
         """A new block of ours is sent now, framed by `frame_blocks` (once for all peers)."""
@@ -360,6 +379,10 @@ class Session:
         """Tells the peer to whom we are linked."""
         return encode_message(Linked(tuple(sorted(centres))))
 
+    def floors(self, floors: Mapping[FeedKey, int]) -> bytes:
+        """Tells the peer from which place on we have which feeds."""
+        return encode_message(Floors(tuple(sorted(floors.items()))))
+
     def ping(self, now_ms: int) -> bytes:
         """A ping, unless the one before is unanswered: that one then counts as missed."""
         if self._ping_sent_ms is not None:
@@ -429,6 +452,8 @@ class Session:
                 yield NamedWanted(refs)
             case Linked(centres=centres):
                 yield LinkedHeard(centres)
+            case Floors(floors=floors):
+                yield FloorsHeard(floors)
             case Ping(sent_ms=sent_ms):
                 self._spend_ping(now_ms)
                 yield Answer(encode_message(Pong(sent_ms, now_ms, now_ms)))

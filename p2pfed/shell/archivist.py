@@ -10,8 +10,10 @@ for some milliseconds, so the daemon goes on meanwhile.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import trio
 
@@ -20,6 +22,7 @@ from p2pfed.core.units import HlcTime, hlc_cut
 from p2pfed.errors import StorageError
 from p2pfed.node.effects import CheckpointCosigned
 from p2pfed.shell.answers import RetentionView
+from p2pfed.shell.bearings_file import keep_bearings
 from p2pfed.shell.brain import wall_ms
 from p2pfed.shell.sections import RetentionConfig
 from p2pfed.store.database import Database
@@ -36,16 +39,23 @@ class Archivist:
         charter: the founding document, as it was received; every segment begins with it.
         federation: its id.
         config: what this centre's people want.
+        bearings: the file that the newest cosigned checkpoint is kept in, for newcomers.
     """
 
     def __init__(
-        self, database: Database, charter: bytes, federation: bytes, config: RetentionConfig
+        self,
+        database: Database,
+        charter: bytes,
+        federation: bytes,
+        config: RetentionConfig,
+        bearings: Path,
     ) -> None:
         self.config = config
         self.error: StorageError | None = None
         self._database = database
         self._charter = charter
         self._federation = federation
+        self._bearings = bearings
         self._under: CheckpointCosigned | None = None
         self._wake = trio.Event()
 
@@ -66,9 +76,15 @@ class Archivist:
             await self._wake.wait()
             self._wake = trio.Event()
             under = self._under
-            if under is None or not self.config.archive:
+            if under is None:
                 continue
             try:
+                if under.bearings:
+                    await trio.to_thread.run_sync(keep_bearings, self._bearings, under.bearings)
+                    if self._under is under:
+                        self._under = dataclasses.replace(under, bearings=b"")
+                if not self.config.archive:
+                    continue
                 await trio.to_thread.run_sync(self.move_all, under, wall_ms())
                 self.error = None
             except StorageError as error:

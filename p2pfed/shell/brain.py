@@ -40,6 +40,7 @@ from p2pfed.node.effects import (
     ForgetPayload,
     ForgetResult,
     FreeSibling,
+    HistoryConfirmed,
     KeepSnapshot,
     NameHandover,
     Note,
@@ -95,6 +96,7 @@ class Brain:
         node: replayed, not yet started.
         database: the open store.
         snapshot: the file that a snapshot is kept in.
+        base: the file with the checkpoint that the ledger began with, if it did.
         highwater: where own heads are marked.
         watcher: is told of every batch of effects after they were performed, for the live feed.
         tidy: called once, in a worker thread, when the node's ledger is complete and before
@@ -107,6 +109,7 @@ class Brain:
         database: Database,
         highwater: HighWater,
         snapshot: Path,
+        base: Path,
         watcher: Callable[[list[Event], list[Effect]], None],
         *,
         tidy: Callable[[], None],
@@ -119,6 +122,7 @@ class Brain:
         self._database = database
         self._highwater = highwater
         self._snapshot = snapshot
+        self._base = base
         self._watcher = watcher
         self._tidy = tidy
         self._links: Links | None = None
@@ -273,7 +277,7 @@ class Brain:
     def _write(self, effect: StoreBlocks, done: list[str]) -> None:
         """Runs in a worker thread; `done` names what need not be repeated after a failure."""
         if "blocks" not in done:
-            self._database.append(effect.blocks, effect.local)
+            self._database.append(effect.blocks, effect.local, history=effect.history)
             done.append("blocks")
         if effect.own_head is not None:
             self._highwater.write(*effect.own_head)
@@ -313,6 +317,8 @@ class Brain:
             case SecureSibling() | FreeSibling():
                 if self._exports is not None:
                     self._exports.perform(effect)
+            case HistoryConfirmed():
+                self._base.unlink(missing_ok=True)
             case CheckpointCosigned():
                 assert self._archive is not None
                 self._archive(effect)

@@ -8,6 +8,7 @@ answer is awaited is given up as soon as the peer is gone.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from itertools import count
 from pathlib import Path
@@ -29,11 +30,14 @@ from p2pfed.node.events import (
 from p2pfed.shell.archive import FILES, load_archive, opened, read_all
 from p2pfed.shell.bulk_wire import (
     ASK_BYTES_MAX,
+    AskBearings,
     AskPayload,
     AskResult,
+    BearingsCome,
     Contents,
     Done,
     HandedOver,
+    Message,
     Named,
     Refused,
     Want,
@@ -74,9 +78,13 @@ class _RefusedError(Exception):
 class BulkServer:
     """Serves the bulk connections that peers open."""
 
-    def __init__(self, spool: Spool, events: trio.MemorySendChannel[Event]) -> None:
-        """`handler` is what an `Acceptor` does with a bulk connection."""
+    def __init__(self, spool: Spool, events: trio.MemorySendChannel[Event], bearings: Path) -> None:
+        """`handler` is what an `Acceptor` does with a bulk connection.
+
+        `bearings` is the file with the newest cosigned checkpoint, once there is one.
+        """
         self._spool = spool
+        self._bearings = bearings
         self._events = events
         self._numbers = count(1)
         self._waiting: dict[TransferId, trio.MemorySendChannel[Answer]] = {}
@@ -114,7 +122,11 @@ class BulkServer:
         answers: trio.MemoryReceiveChannel[Answer],
     ) -> None:
         try:
-            folder = await self._agreed(centre, transfer, wire, answers)
+            first = await wire.receive()
+            if isinstance(first, AskBearings):
+                await self._give_bearings(wire)
+                return
+            folder = await self._agreed(centre, transfer, first, wire, answers)
             sealed = await trio.to_thread.run_sync(load_archive, folder)
         except _RefusedError as refused:
             error = refused.error
@@ -128,15 +140,29 @@ class BulkServer:
         await _send_chunks(wire, folder, sealed.manifest, want.from_chunk)
         expected(await wire.receive(within_s=FINISH_S), Done)
 
+    async def _give_bearings(self, wire: Wire) -> None:
+        """Sends the newest cosigned checkpoint, if there is one."""
+        try:
+            data = await trio.to_thread.run_sync(self._bearings.read_bytes)
+        except FileNotFoundError:
+            raise StateError(
+                "bearings-none", "this centre has no cosigned checkpoint yet"
+            ) from None
+        await wire.send(BearingsCome(len(data), hashlib.sha256(data).digest()))
+        for at in range(0, len(data), CHUNK_BYTES):
+            await wire.send_bytes(data[at : at + CHUNK_BYTES])
+        expected(await wire.receive(within_s=FINISH_S), Done)
+
     async def _agreed(
         self,
         centre: CentreName,
         transfer: TransferId,
+        first: Message,
         wire: Wire,
         answers: trio.MemoryReceiveChannel[Answer],
     ) -> Path:
         """The folder to send, after the node agreed to it step by step."""
-        match await wire.receive():
+        match first:
             case AskPayload(claim_id):
                 await self._events.send(
                     PayloadAsked(transfer=transfer, centre=centre, claim_id=claim_id)

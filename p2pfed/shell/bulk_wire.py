@@ -1,4 +1,4 @@
-"""What is said on a bulk connection, one payload or result each.
+"""What is said on a bulk connection, one payload, result or checkpoint each.
 
     host to home:   AskPayload               home to host:   AskResult
     home to host:   HandedOver               host to home:   Contents
@@ -7,6 +7,10 @@
     host to home:   Want                     home to host:   Done
     home to host:   the chunks, bare, in order
     host to home:   Done
+
+    newcomer to member:  AskBearings
+    member to newcomer:  BearingsCome, then the bytes, bare
+    newcomer to member:  Done
 
 Each message is a frame (`p2pfed.protocol.framing`) with one CBOR map, whose key 0 is the message's
 number. `Refused` may stand in the place of any answer, and ends the connection. The chunks need no
@@ -25,7 +29,7 @@ import trio
 from p2pfed.core.codec import decode, encode
 from p2pfed.core.fields import POSITION, CborItem, byte_string, integer
 from p2pfed.core.ids import BlockId, ClaimId
-from p2pfed.core.limits import MANIFEST_BYTES_MAX
+from p2pfed.core.limits import BEARINGS_BYTES_MAX, MANIFEST_BYTES_MAX
 from p2pfed.errors import InputError, StateError
 from p2pfed.protocol.framing import frame
 from p2pfed.shell.connections import Stream
@@ -41,6 +45,7 @@ RECEIVE_BYTES: Final = 1 << 18
 
 _DIGEST = byte_string("digest", 32, 32)
 _MANIFEST = byte_string("manifest", 1, MANIFEST_BYTES_MAX)
+_SIZE = integer("size", 1, BEARINGS_BYTES_MAX)
 _CHUNK_INDEX = integer("chunk index", 0, 1 << 32)
 
 
@@ -92,6 +97,19 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class AskBearings:
+    """A member asks for the newest cosigned checkpoint, to begin with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BearingsCome:
+    """So many bytes follow, and their SHA-256."""
+
+    size: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The other end will not go on; `final` if asking again can't help."""
 
@@ -100,7 +118,18 @@ class Refused:
     final: bool
 
 
-Message = AskPayload | AskResult | HandedOver | Named | Contents | Want | Done | Refused
+Message = (
+    AskPayload
+    | AskResult
+    | HandedOver
+    | Named
+    | Contents
+    | Want
+    | Done
+    | Refused
+    | AskBearings
+    | BearingsCome
+)
 
 
 def encode_message(message: Message) -> bytes:
@@ -126,6 +155,10 @@ def _item(message: Message) -> CborItem:
             return {0: 7}
         case Refused(code, text, final):
             return {0: 8, 1: code, 2: text[:200], 3: final}
+        case AskBearings():
+            return {0: 9}
+        case BearingsCome(size, digest):
+            return {0: 10, 1: size, 2: digest}
 
 
 def decode_message(body: bytes) -> Message:
@@ -158,6 +191,11 @@ def _parse(item: dict[int, CborItem]) -> Message | None:
         text, final = item.get(2), item.get(3)
         if type(value) is str and type(text) is str and type(final) is bool:
             return Refused(_printable(value), _printable(text), final)
+    if number == 9:
+        return AskBearings()
+    if number == 10 and (size := _SIZE.parse(value)) is not None:
+        digest = _DIGEST.parse(item.get(2))
+        return None if digest is None else BearingsCome(size, digest)
     return None
 
 

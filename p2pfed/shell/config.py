@@ -98,6 +98,16 @@ class CentreConfig:
         return self.state / "calls.log"
 
     @property
+    def bearings(self) -> Path:
+        """The newest cosigned checkpoint, for newcomers."""
+        return self.state / "bearings"
+
+    @property
+    def base(self) -> Path:
+        """The checkpoint that the ledger began with, until the history is here."""
+        return self.state / "base"
+
+    @property
     def lock(self) -> Path:
         """The file that a running daemon keeps locked."""
         return self.state / "lock"

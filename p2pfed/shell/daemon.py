@@ -22,9 +22,10 @@ from pathlib import Path
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from p2pfed.core.bearings import Bearings, check_bearings
 from p2pfed.core.charter import Charter, check_charter, decode_charter
 from p2pfed.core.constitution import founders
-from p2pfed.core.ids import Head
+from p2pfed.core.ids import BlockId, FeedKey, Head
 from p2pfed.core.keys import key_id
 from p2pfed.errors import InputError, P2pfedError
 from p2pfed.execute.interface import Executor
@@ -44,6 +45,7 @@ from p2pfed.node.recovery import Memory
 from p2pfed.node.starting import begin
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.shell.archivist import Archivist
+from p2pfed.shell.bearings_file import unpack_bearings
 from p2pfed.shell.brain import Brain
 from p2pfed.shell.bulk_client import BulkClient
 from p2pfed.shell.bulk_server import BulkServer
@@ -195,11 +197,21 @@ def _begin(config: CentreConfig, key: CentreKey, charter: Charter, database: Dat
         snapshot: bytes | None = config.snapshot.read_bytes()
     except OSError:
         snapshot = None
-    make = partial(make_node, config, key, charter, database)
-    node, refusal = begin(make, database, snapshot)
+    bearings = _base(config, charter)
+    make = partial(make_node, config, key, charter, database, bearings)
+    node, refusal = begin(make, database, snapshot, bearings)
     if refusal is not None:
         log.warning("the snapshot was not used, all blocks were folded: %s", refusal)
     return node
+
+
+def _base(config: CentreConfig, charter: Charter) -> Bearings | None:
+    """The checkpoint that the ledger began with, while the history is not here."""
+    try:
+        packed = config.base.read_bytes()
+    except FileNotFoundError:
+        return None
+    return check_bearings(unpack_bearings(packed, str(config.base)), charter)
 
 
 def _read_charter(path: Path) -> bytes:
@@ -251,8 +263,15 @@ def _check_member(config: CentreConfig, key: CentreKey, charter: Charter) -> Non
         )
 
 
-def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: Database) -> Node:
-    """The node, with nothing replayed yet."""
+def make_node(
+    config: CentreConfig,
+    key: CentreKey,
+    charter: Charter,
+    database: Database,
+    base: Bearings | None = None,
+) -> Node:
+    """The node, with nothing replayed yet; `base` is the checkpoint that the ledger began with."""
+    feeds = [*database.frontier(), *(tree.feed for tree in (base.trees if base else ()))]
     addresses = {card.name: card.address for card in charter.founders}
     for told in (read_contacts(config.state), config.peers):
         addresses.update((c, a) for c, a in told.items() if c in addresses)
@@ -271,7 +290,7 @@ def make_node(config: CentreConfig, key: CentreKey, charter: Charter, database: 
         signer=key,
         kid=key_id(key.public_key),
         address=config.advertise,
-        epoch=max((f.epoch for f in database.frontier() if f.centre == config.name), default=0),
+        epoch=max((f.epoch for f in feeds if f.centre == config.name), default=0),
     )
     return Node(me, federation, config.policy, random.Random(), database)  # noqa: S311
 
@@ -284,7 +303,13 @@ def _judge(
     own = None if head is None else Mark(node.me.feed, head)
     mark = highwater.read()
     beginning = begun(node.me.name, key.public_key)
-    verdict = judge_restart(mark, own, database.block_id, beginning)
+
+    def held(feed: FeedKey, seq_num: int) -> BlockId | None:
+        # The newest block under a checkpoint that the ledger began with may not be stored yet.
+        found = node.ledger.replica.block_id(feed, seq_num)
+        return database.block_id(feed, seq_num) if found is None else found
+
+    verdict = judge_restart(mark, own, held, beginning)
     return _MEMORY[verdict], None if mark is None else mark.head
 
 
@@ -346,6 +371,7 @@ async def _main(parts: _Parts) -> None:
         parts.database,
         parts.highwater,
         parts.config.snapshot,
+        parts.config.base,
         lambda events, effects: room[0].report(events, effects),  # noqa: PLW0108 - made below
         tidy=lambda: _sweep(parts),
     )
@@ -376,7 +402,7 @@ async def _main(parts: _Parts) -> None:
     room.append(Newsroom(parts.node, notices, keeper.job_view))
     links = Links(tls, brain.events, stored_reader(parts.database.read_range, frame_blocks))
     client = BulkClient(tls, parts.spool, brain.events)
-    server = BulkServer(parts.spool, brain.events)
+    server = BulkServer(parts.spool, brain.events, parts.config.bearings)
     queue = local_queue(parts.config)
     exports = None if queue is None else Exports(queue, brain, keeper, parts.config.export)
     brain.connect(links, _Bulk(client, server), natives, archivist.perform, exports)
@@ -415,8 +441,13 @@ async def _take_leave(brain: Brain, links: Links, notices: Notices) -> None:
 
 
 def _make_archivist(parts: _Parts) -> Archivist:
+    config = parts.config
     return Archivist(
-        parts.database, parts.charter_bytes, parts.charter.federation_id, parts.config.retention
+        parts.database,
+        parts.charter_bytes,
+        parts.charter.federation_id,
+        config.retention,
+        config.bearings,
     )
 
 

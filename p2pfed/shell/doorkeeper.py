@@ -373,6 +373,7 @@ class Doorkeeper:
             found.append("our clock differs from our peers': nothing is handed over or started")
         found += views.control_warnings(node)
         found += node.cosigning.warnings()
+        found += node.past.warnings()
         found += self._follower().warnings
         if self._archivist.error is not None:
             found.append(f"blocks stay in the ledger: {self._archivist.error}")
@@ -509,7 +510,14 @@ class Doorkeeper:
 
     async def ledger(self) -> AsyncIterator[bytes]:
         """The export file of this moment."""
-        count = await trio.to_thread.run_sync(self._database.block_count)
+        if not self._node.past.complete:
+            raise StateError(
+                "history-incomplete",
+                f"{self._node.past.lacking_blocks} blocks under the checkpoint that this centre "
+                "began with are still to come",
+                remedy="wait until p2pfed status says no more of it, or export at another member",
+            )
+        count = await trio.to_thread.run_sync(self._database.last_admission)
         pieces = write_ledger(self._charter, self._database.blocks(up_to=count))
 
         def some() -> bytes:

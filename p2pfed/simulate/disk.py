@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
-from p2pfed.core.ids import BlockId, CentreName, ClaimId, FeedKey, Head, Place
+from p2pfed.core.bearings import Bearings
+from p2pfed.core.ids import FIRST_LIVE, BlockId, CentreName, ClaimId, FeedKey, Head, Place
 from p2pfed.node.effects import StoredBlock
 from p2pfed.node.recovery import Memory
 from p2pfed.simulate.natives import Native
@@ -33,7 +35,13 @@ _Undo = list[Callable[[], None]]
 
 @dataclass(slots=True)
 class Disk:
-    """What a centre keeps, and what its batch system runs."""
+    """What a centre keeps, and what its batch system runs.
+
+    Attributes:
+        bearings: the newest cosigned checkpoint, for newcomers.
+        base: the checkpoint that the ledger began with, until the history is here.
+        history: the blocks under that checkpoint; `blocks` are those above it.
+    """
 
     blocks: list[StoredBlock] = field(default_factory=list)
     local: dict[str, bytes] = field(default_factory=dict)
@@ -42,21 +50,31 @@ class Disk:
     natives: dict[str, Native] = field(default_factory=dict)
     payloads: set[ClaimId] = field(default_factory=set)
     full: bool = False
+    bearings: bytes | None = None
+    base: Bearings | None = None
+    history: list[StoredBlock] = field(default_factory=list)
     _unsynced_ledger: _Undo = field(default_factory=list)
     _unsynced_mark: _Undo = field(default_factory=list)
 
     # What a daemon writes
 
-    def append(self, blocks: Sequence[StoredBlock], local: Iterable[tuple[str, bytes]]) -> None:
+    def append(
+        self,
+        blocks: Sequence[StoredBlock],
+        local: Iterable[tuple[str, bytes]],
+        *,
+        history: bool = False,
+    ) -> None:
         """Stores blocks and local rows in one transaction, and syncs it."""
-        held, rows = len(self.blocks), dict(self.local)
+        to = self.history if history else self.blocks
+        held, rows = len(to), dict(self.local)
 
         def undo() -> None:
-            del self.blocks[held:]
+            del to[held:]
             self.local = rows
 
         self._unsynced_ledger.append(undo)
-        self.blocks += blocks
+        to += blocks
         self.local.update(local)
         self.sync_ledger()
 
@@ -94,27 +112,38 @@ class Disk:
 
     def epoch(self, name: CentreName) -> int:
         """The newest epoch of this centre that the ledger holds a block of."""
-        return max((b.feed.epoch for b in self.blocks if b.feed.centre == name), default=0)
+        return max((b.feed.epoch for b in self.everything() if b.feed.centre == name), default=0)
 
     def judge(self, me: FeedKey, head: Head | None, beginning: Mark) -> tuple[Memory, Head | None]:
         """What a daemon concludes from its disk before it writes anything."""
         mark, own = self.mark, None if head is None else Mark(me, head)
-        verdict = judge_restart(mark, own, self.block_id, beginning)
+        verdict = judge_restart(mark, own, self._known, beginning)
         return _MEMORY[verdict], None if mark is None else mark.head
 
+    def _known(self, feed: FeedKey, seq_num: int) -> BlockId | None:
+        for tree in self.base.trees if self.base is not None else ():
+            if (tree.feed, tree.size - 1) == (feed, seq_num):
+                return tree.block_id
+        return self.block_id(feed, seq_num)
+
+    def everything(self) -> list[StoredBlock]:
+        """All blocks; those under the checkpoint that the ledger began with come first."""
+        return [*self.history, *self.blocks]
+
     def index(self) -> Iterable[Place]:
-        """Where each block stands, in the order in which they were stored."""
-        return [
-            Place(number, b.feed, b.seq_num, b.block_id, b.time, b.side)
-            for number, b in enumerate(self.blocks)
-        ]
+        """Where each block stands, in the order of admission."""
+        first = FIRST_LIVE if self.base is not None or self.history else 0
+        numbered = [*enumerate(self.history), *enumerate(self.blocks, start=first)]
+        return [Place(n, b.feed, b.seq_num, b.block_id, b.time, b.side) for n, b in numbered]
 
     def data(self, admission: int) -> bytes:
         """The bytes of the block with this number."""
-        return self.blocks[admission].data
+        if admission >= FIRST_LIVE:
+            return self.blocks[admission - FIRST_LIVE].data
+        return (self.history or self.blocks)[admission].data
 
     def _at(self, feed: FeedKey, seq_num: int) -> StoredBlock | None:
-        for block in reversed(self.blocks):
+        for block in chain(reversed(self.blocks), reversed(self.history)):
             if block.seq_num == seq_num and block.feed == feed and not block.side:
                 return block
         return None
@@ -131,11 +160,11 @@ class Disk:
 
     def has_branches(self) -> bool:
         """Whether a block stands beside its feed."""
-        return any(block.side for block in self.blocks)
+        return any(block.side for block in self.everything())
 
     def stored(self) -> Iterable[bytes]:
         """All blocks, in the order in which they were stored."""
-        return [block.data for block in self.blocks]
+        return [block.data for block in self.everything()]
 
 
 def judge_disk(

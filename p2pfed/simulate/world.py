@@ -39,6 +39,7 @@ from p2pfed.node.effects import (
     ForgetClaim,
     ForgetPayload,
     ForgetResult,
+    HistoryConfirmed,
     KeepSnapshot,
     NameHandover,
     Note,
@@ -189,7 +190,7 @@ class World(Scene):
         def make_node() -> Node:
             return centre.kind(me, self.federation, AdmissionPolicy(), rng, centre.disk)
 
-        node, _ = begin(make_node, centre.disk, centre.disk.snapshot)
+        node, _ = begin(make_node, centre.disk, centre.disk.snapshot, centre.disk.base)
         node.snapshot_every = SNAPSHOT_EVERY
         centre.node, centre.life, centre.wake_ms = node, centre.life + 1, -1
         centre.fetches.clear()
@@ -287,7 +288,9 @@ class World(Scene):
             case KeepSnapshot():
                 centre.disk.snapshot = effect.data
             case CheckpointCosigned():
-                pass  # simulated disks have room for everything
+                centre.disk.bearings = effect.bearings
+            case HistoryConfirmed():
+                centre.disk.base = None
             case StoreBlocks():
                 return self._store(centre, effect)
             case Send() | SendStored() | SendNamed() | CloseLink() | Dial():
@@ -313,7 +316,7 @@ class World(Scene):
 
     def _store(self, centre: Centre, effect: StoreBlocks) -> bool:
         self.checks.to_be_stored(centre, effect)
-        centre.disk.append(effect.blocks, effect.local)
+        centre.disk.append(effect.blocks, effect.local, history=effect.history)
         for stored in effect.blocks:
             if stored.feed.centre == centre.name:
                 block = self.checks.library.read(stored)

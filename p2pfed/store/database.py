@@ -32,14 +32,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
-from p2pfed.core.ids import BlockId, CentreName, FeedKey, Frontier, Head, Place
+from p2pfed.core.ids import FIRST_LIVE, BlockId, CentreName, FeedKey, Frontier, Head, Place
 from p2pfed.core.units import HlcTime
 from p2pfed.errors import P2pfedError, StateError, StorageError
 from p2pfed.store.archive import Archive, SegmentRow
 from p2pfed.store.files import disk_errors, make_folder, sync_folder
 from p2pfed.store.ledger_schema import connect, prepare
+from p2pfed.store.queries import (
+    ALL,
+    INDEX_ROWS,
+    INSERT,
+    INSERT_MOVED,
+    LAST_CHARACTER,
+    LAST_NUMBER,
+    NAMED,
+    NEXT_ADMITTED,
+    NEXT_HERE,
+    NEXT_INDEX,
+    NEXT_OF_FEED,
+    NO_FEED,
+    PLACE,
+    ROW_BYTES,
+    SEGMENTS,
+    U64,
+    UNDONE,
+    Row,
+    to_signed,
+)
 from p2pfed.store.rows import BlockRow, StoredBlock
 from p2pfed.store.segments import NO_SEGMENT, Location, Segment
 from p2pfed.store.sqlite_errors import sqlite_errors
@@ -51,10 +72,6 @@ _LATE: Final = 3_600_000 << 16
 """Hybrid time of an hour: a block that came later than that moves with the next segment."""
 _VACUUM_PAGES: Final = 256
 """Pages given back in one step: a few milliseconds in which nothing can be appended."""
-_INSERT: Final = (
-    "INSERT INTO blocks (feed, seq_num, block_id, time, crc, side, data)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 class Database:
@@ -77,7 +94,8 @@ class Database:
         self._failure: StorageError | None = None
         rows = writer.execute("SELECT centre, epoch, feed FROM feeds").fetchall()
         self._feeds = {FeedKey(CentreName(c), e): feed for c, e, feed in rows}
-        found = writer.execute(f"{_SEGMENTS} ORDER BY number").fetchall()
+        self._above = bool(writer.execute("SELECT 1 FROM meta WHERE key = 'above'").fetchall())
+        found = writer.execute(f"{SEGMENTS} ORDER BY number").fetchall()
         self._segments = {row[0]: SegmentRow(*row) for row in found}
 
     @classmethod
@@ -134,10 +152,13 @@ class Database:
         self,
         blocks: Sequence[StoredBlock],
         local: Sequence[tuple[str, bytes | None]] = (),
+        *,
+        history: bool = False,
     ) -> None:
         """Stores all of it in this order and syncs once, or stores nothing and raises.
 
-        A local value None removes the row.
+        A local value None removes the row. `history`: the blocks lie under the checkpoint that the
+        ledger began with (`begin_above`), and stand before all others.
 
         Raises:
             StateError: `block-stored`: a block stands at one of the positions already.
@@ -148,11 +169,31 @@ class Database:
             return
         with self._transaction():
             fresh: dict[FeedKey, int] = {}
-            self._writer.executemany(_INSERT, [self._row(block, fresh) for block in blocks])
+            first = self._last_number(history=history) + 1
+            self._writer.executemany(
+                INSERT,
+                [(number, *self._row(block, fresh)) for number, block in enumerate(blocks, first)],
+            )
             for key, value in local:
                 self._set_local(key, value)
         # Only now: a transaction that was undone took its feed numbers with it.
         self._feeds.update(fresh)
+
+    def _last_number(self, *, history: bool) -> int:
+        """The number of the newest block among those under the checkpoint, or above it."""
+        low, high = (0, FIRST_LIVE - 1) if history or not self._above else (FIRST_LIVE, ALL)
+        found = self._writer.execute(LAST_NUMBER, (low, high)).fetchone()[0]
+        return int(low - (low > 0) if found is None else found)
+
+    def begin_above(self) -> None:
+        """From now on blocks are stored above a checkpoint; what is stored already is history.
+
+        Raises:
+            StorageError: as `append`.
+        """
+        with self._transaction():
+            self._writer.execute("INSERT OR REPLACE INTO meta VALUES ('above', x'01')")
+        self._above = True
 
     def local_put(self, key: str, value: bytes) -> None:
         """Sets one local row, durably. Raises as `append`."""
@@ -187,7 +228,7 @@ class Database:
             ).fetchone()[0]
             fresh[block.feed] = feed
         data = block.data
-        time = _to_signed(block.time)
+        time = to_signed(block.time)
         return feed, block.seq_num, block.block_id, time, zlib.crc32(data), block.side, data
 
     def _set_local(self, key: str, value: bytes | None) -> None:
@@ -222,9 +263,9 @@ class Database:
         after = 0
         closed: set[FeedKey] = set()
         names = {number: feed for feed, number in self._feeds.items()}
-        while page := self._page(_NEXT_HERE, (after,)):
+        while page := self._page(NEXT_HERE, (after,)):
             for row in page:
-                after, feed, time = row.admission, names[row.feed], row.time & _U64
+                after, feed, time = row.admission, names[row.feed], row.time & U64
                 if time >= before + _LATE:
                     return
                 if row.seq_num >= covered.get(feed, 0) or time >= before:
@@ -255,12 +296,12 @@ class Database:
             self._writer.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             # A row that only became shorter would leave its page as empty as it is; one that is
             # deleted lets SQLite merge pages, so that the file can become smaller.
-            kept = [self._writer.execute(_PLACE, (number,)).fetchone() for number in admissions]
+            kept = [self._writer.execute(PLACE, (number,)).fetchone() for number in admissions]
             self._writer.executemany(
                 "DELETE FROM blocks WHERE admission = ?", [(number,) for number in admissions]
             )
             self._writer.executemany(
-                _INSERT_MOVED,
+                INSERT_MOVED,
                 [
                     (*place, index.number, location.pack())
                     for place, location in zip(kept, segment.locations, strict=True)
@@ -301,7 +342,7 @@ class Database:
                     self._writer.execute("COMMIT")
             except BaseException as error:
                 self._undo()
-                if isinstance(error, StorageError) and error.code not in _UNDONE:
+                if isinstance(error, StorageError) and error.code not in UNDONE:
                     self._failure = StorageError(
                         "database-failed",
                         f"the ledger takes nothing more after an earlier error: {error.what}",
@@ -320,32 +361,32 @@ class Database:
     # Reading
 
     def blocks(self, *, after: int = 0, up_to: int | None = None) -> Iterator[BlockRow]:
-        """All blocks in the order of their admission, without the first `after`.
+        """All blocks in the order of their admission, those numbered up to `after` left out.
 
-        Blocks that are appended meanwhile are included, unless `up_to` (a `block_count()`) says
+        Blocks that are appended meanwhile are included, unless `up_to` (a `last_admission()`) says
         where to end: then it is a snapshot.
 
         Raises:
             StorageError: `database-block-damaged`, `database-damaged`, `database-error`.
         """
         names: dict[int, FeedKey] = {}
-        while page := self._page(_NEXT_ADMITTED, (after, _ALL if up_to is None else up_to)):
+        while page := self._page(NEXT_ADMITTED, (after, ALL if up_to is None else up_to)):
             for row in page:
                 after = row.admission
                 if row.feed not in names:
                     names = {number: feed for feed, number in self._feeds.items()}
                 feed = names[row.feed]
                 data, block_id = self._data(feed, row), BlockId(row.block_id)
-                time = row.time & _U64
+                time = row.time & U64
                 yield BlockRow(feed, row.seq_num, block_id, time, data, bool(row.side))
 
     def index(self) -> Iterator[Place]:
         """Where each block stands, in the order of their admission, without its bytes."""
         names = {number: feed for feed, number in self._feeds.items()}
         after = 0
-        while page := self._rows(_NEXT_INDEX, (after, _INDEX_ROWS)):
+        while page := self._rows(NEXT_INDEX, (after, INDEX_ROWS)):
             for after, number, seq_num, block_id, time, side in page:
-                feed, moment = names[number], time & _U64
+                feed, moment = names[number], time & U64
                 yield Place(after, feed, seq_num, BlockId(block_id), moment, bool(side))
 
     def data(self, admission: int) -> bytes:
@@ -369,14 +410,14 @@ class Database:
             StateError: `block-not-stored`, where the first missing one would stand.
             StorageError: as `blocks`.
         """
-        number = self._feeds.get(feed, _NO_FEED)
+        number = self._feeds.get(feed, NO_FEED)
         seq_num = from_seq
         if block_id is not None:
-            for row in self._page(_NAMED, (number, from_seq, block_id)):
+            for row in self._page(NAMED, (number, from_seq, block_id)):
                 yield self._data(feed, row)
             return
         while seq_num <= to_seq:
-            page = self._page(_NEXT_OF_FEED, (number, seq_num, to_seq))
+            page = self._page(NEXT_OF_FEED, (number, seq_num, to_seq))
             if not page or page[0].seq_num != seq_num:
                 raise StateError(
                     "block-not-stored",
@@ -390,7 +431,7 @@ class Database:
 
     def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
         """The block at that place of the branch that came first, None if it is not here."""
-        rows = self._page(_NEXT_OF_FEED, (self._feeds.get(feed, _NO_FEED), seq_num, seq_num))
+        rows = self._page(NEXT_OF_FEED, (self._feeds.get(feed, NO_FEED), seq_num, seq_num))
         for row in rows:
             return self._data(feed, row)
         return None
@@ -413,7 +454,7 @@ class Database:
         """The id of the block at that position, None if it is not here."""
         rows = self._rows(
             "SELECT block_id FROM blocks WHERE feed = ? AND seq_num = ? AND side = 0",
-            (self._feeds.get(feed, _NO_FEED), seq_num),
+            (self._feeds.get(feed, NO_FEED), seq_num),
         )
         return BlockId(rows[0][0]) if rows else None
 
@@ -423,6 +464,10 @@ class Database:
 
     def block_count(self) -> int:
         """How many blocks are stored."""
+        return int(self._rows("SELECT count(*) FROM blocks", ())[0][0])
+
+    def last_admission(self) -> int:
+        """The number of the newest block, 0 if there is none."""
         return int(self._rows("SELECT coalesce(max(admission), 0) FROM blocks", ())[0][0])
 
     def local_get(self, key: str) -> bytes | None:
@@ -434,7 +479,7 @@ class Database:
         """The local rows whose key begins with `prefix`, by key."""
         rows = self._rows(
             "SELECT key, value FROM local WHERE key >= ? AND key < ? ORDER BY key",
-            (prefix, prefix + _LAST_CHARACTER),
+            (prefix, prefix + LAST_CHARACTER),
         )
         return [(str(key), bytes(value)) for key, value in rows]
 
@@ -442,7 +487,7 @@ class Database:
         """The last `limit` local rows whose key begins with `prefix`, by key, descending."""
         rows = self._rows(
             "SELECT key, value FROM local WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?",
-            (prefix, prefix + _LAST_CHARACTER, limit),
+            (prefix, prefix + LAST_CHARACTER, limit),
         )
         return [(str(key), bytes(value)) for key, value in rows]
 
@@ -450,24 +495,24 @@ class Database:
         with self._read_lock, sqlite_errors(self.path):
             return self._reader.execute(query, values).fetchall()
 
-    def _page(self, query: str, values: Sequence[int | bytes]) -> list[_Row]:
+    def _page(self, query: str, values: Sequence[int | bytes]) -> list[Row]:
         """The first rows of the answer, about PAGE_BYTES of them, at least one if there is one."""
-        found: list[_Row] = []
+        found: list[Row] = []
         size = 0
         with self._read_lock, sqlite_errors(self.path):
             cursor = self._reader.execute(query, values)
             try:
                 for values_of_row in cursor:
-                    row = _Row(*values_of_row)
+                    row = Row(*values_of_row)
                     found.append(row)
-                    size += len(row.data) + _ROW_BYTES
+                    size += len(row.data) + ROW_BYTES
                     if size >= PAGE_BYTES:
                         break
             finally:
                 cursor.close()
         return found
 
-    def _data(self, feed: FeedKey, row: _Row) -> bytes:
+    def _data(self, feed: FeedKey, row: Row) -> bytes:
         """The received bytes, wherever they are."""
         data = row.data
         if row.segment:
@@ -481,54 +526,3 @@ class Database:
                 " the blocks come back from the peers",
             )
         return data
-
-
-class _Row(NamedTuple):
-    admission: int
-    feed: int
-    seq_num: int
-    block_id: bytes
-    time: int
-    crc: int
-    side: int
-    segment: int
-    data: bytes
-
-
-_SELECT: Final = (
-    "SELECT admission, feed, seq_num, block_id, time, crc, side, segment, data FROM blocks"
-)
-_SEGMENTS: Final = (
-    "SELECT number, name, digest, blocks, raw_bytes, stored_bytes, cut_ms FROM segments"
-)
-_PLACE: Final = (
-    "SELECT admission, feed, seq_num, block_id, time, crc, side FROM blocks"
-    " WHERE admission = ? AND segment = 0"
-)
-_INSERT_MOVED: Final = (
-    "INSERT INTO blocks (admission, feed, seq_num, block_id, time, crc, side, segment, data)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NEXT_HERE: Final = f"{_SELECT} WHERE admission > ? AND segment = 0 AND side = 0 ORDER BY admission"
-_NEXT_ADMITTED: Final = f"{_SELECT} WHERE admission > ? AND admission <= ? ORDER BY admission"
-_NEXT_INDEX: Final = """SELECT admission, feed, seq_num, block_id, time, side FROM blocks
-    WHERE admission > ? ORDER BY admission LIMIT ?"""
-_INDEX_ROWS: Final = 4096
-"""Rows of the index that are read at a time."""
-_NEXT_OF_FEED: Final = (
-    f"{_SELECT} WHERE feed = ? AND side = 0 AND seq_num BETWEEN ? AND ? ORDER BY seq_num"
-)
-_NAMED: Final = f"{_SELECT} WHERE feed = ? AND seq_num = ? AND block_id = ?"
-_ROW_BYTES: Final = 256
-"""What a row costs in memory beside its block, roughly: bounds a page of tiny blocks."""
-_NO_FEED: Final = -1
-_ALL: Final = (1 << 63) - 1
-_LAST_CHARACTER: Final = "\U0010ffff"
-_U64: Final = (1 << 64) - 1
-_UNDONE: Final = frozenset({"disk-full", "database-write", "database-busy"})
-"""Errors after which it is certain that nothing was stored."""
-
-
-def _to_signed(time: int) -> int:
-    """SQLite's integers are signed: the upper half of the 64-bit times is stored negative."""
-    return time - (1 << 64) if time >> 63 else time

@@ -16,7 +16,7 @@ from p2pfed.core.checkpoint import TreeHead
 from p2pfed.core.ids import FeedKey, PublicKey
 from p2pfed.core.units import hlc_ms
 from p2pfed.node.effects import CheckpointCosigned, StoredBlock
-from p2pfed.node.ledger import stored
+from p2pfed.node.shelf import stored
 from p2pfed.shell.archivist import Archivist
 from p2pfed.shell.sections import RetentionConfig
 from p2pfed.simulate.scribes import Scribes
@@ -64,7 +64,8 @@ def bench(jobs: int, per_block: int) -> None:
         with _opened(folder, scribes) as database:
             config = RetentionConfig(keep_s=1, segment_kib=max(64, min(16_384, blocks >> 13)))
             charter = encode_charter(scribes.charter)
-            archivist = Archivist(database, charter, scribes.charter.federation_id, config)
+            federation = scribes.charter.federation_id
+            archivist = Archivist(database, charter, federation, config, folder / "bearings")
             start_s = time.process_time()
             archivist.move_all(under, under.cut_ms + 10_000)
             move_s = time.process_time() - start_s

@@ -29,7 +29,7 @@ from p2pfed.core.records import (
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc
-from p2pfed.core.view import View
+from p2pfed.core.view import View, in_time
 from tests.properties.test_forks import causal_shuffle
 from tests.writers import FEDERATION, START_MS, Writer, keys_of
 
@@ -113,7 +113,7 @@ def history(*, gamma_saw_it: bool, steps: int, lease_until_ms: int) -> list[Bloc
 def view_of(blocks: list[Block], cut_ms: int, rng: random.Random | None) -> State:
     held: list[Block] = []
     lines = dict.fromkeys(NAMES, 1_000)
-    view = View(lambda: State(RULES, lines, prove), lambda: list(held), prove)
+    view = View(lambda: State(RULES, lines, prove), in_time(lambda: list(held)), prove)
     view.watch({FeedKey(ALPHA, 0)}, {})
     for block in blocks:
         held.append(block)

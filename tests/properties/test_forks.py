@@ -20,7 +20,7 @@ from p2pfed.core.ids import BlockId, CentreName, FeedKey
 from p2pfed.core.records import Contact, ForkProof
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
-from p2pfed.core.view import View
+from p2pfed.core.view import View, in_time
 from tests.writers import FEDERATION, START_MS, Writer, keys_of
 
 NAMES = tuple(CentreName(name) for name in ("alpha", "beta", "gamma", "delta"))
@@ -157,7 +157,7 @@ def viewed(
     """What a view holds that got the blocks in this order, rounds in between or one alone."""
     history: list[Block] = []
     lines = dict.fromkeys(NAMES[:members], 1_000)
-    view = View(lambda: State(Rules(), lines, prove), lambda: list(history), prove)
+    view = View(lambda: State(Rules(), lines, prove), in_time(lambda: list(history)), prove)
     view.watch({FeedKey(NAMES[0], 0)}, {})
     for block in blocks:
         history.append(block)

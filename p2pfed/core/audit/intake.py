@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from p2pfed.core.admission import Admission, Fork
 from p2pfed.core.audit.findings import Findings
 from p2pfed.core.blocks import Block, check_fork_proof, decode_block, peek_block_id
 from p2pfed.core.charter import Charter, check_charter
@@ -28,7 +29,7 @@ from p2pfed.core.keys import VerifyKeys
 from p2pfed.core.ledgerfile import Entry, Trailer
 from p2pfed.core.newcomers import Newcomers
 from p2pfed.core.records import ForkProof
-from p2pfed.core.replica import Admission, Fork, Replica
+from p2pfed.core.replica import Replica
 from p2pfed.core.waiting import BlockRef, block_ref, block_refs
 from p2pfed.errors import InputError
 

@@ -60,13 +60,13 @@ class Onlooker:
         self._newcomers = Newcomers(fresh().governance, self._replica.keyring)
         self._shelf = shelf
         self._prove = prove
-        self._refs: list[BlockRef] = []
+        self._refs: list[tuple[HlcTime, BlockRef]] = []
         self._convicted: dict[FeedKey, None] = {}
         self._view = View(fresh, self._history, prove)
 
-    def _history(self) -> Iterator[Block]:
-        for ref in self._refs:
-            block = self._shelf.get(ref)
+    def _history(self, limit: HlcTime) -> Iterator[Block]:
+        for time, ref in sorted(self._refs):
+            block = self._shelf.get(ref) if time <= limit else None
             if block is not None:
                 yield block
 
@@ -105,7 +105,7 @@ class Onlooker:
     def _take(self, block: Block) -> None:
         for admitted in self._replica.admit(block, _END_OF_TIME_MS).admitted:
             self._newcomers.take(admitted)
-            self._refs.append(block_ref(admitted))
+            self._refs.append((admitted.time, block_ref(admitted)))
             self._view.add(admitted)
             for record in admitted.records:
                 if isinstance(record, ForkProof):

@@ -44,9 +44,10 @@ from p2pfed.node.effects import (
 )
 from p2pfed.node.events import Event, Tick
 from p2pfed.node.identity import Federation, Identity
-from p2pfed.node.ledger import Ledger, Shelf
+from p2pfed.node.ledger import Ledger
 from p2pfed.node.node import Node
 from p2pfed.node.rounds import Rounds
+from p2pfed.node.shelf import Shelf
 from p2pfed.node.turn import Turn
 from p2pfed.protocol.framing import frame_blocks
 from p2pfed.simulate.hardship.strikes import for_a_while

@@ -29,6 +29,7 @@ from p2pfed.core.ids import (
     FederationId,
     FeedKey,
     Head,
+    Place,
     PublicKey,
 )
 from p2pfed.core.keys import SIGNATURE_BYTES, VerifyKeys, key_id
@@ -63,6 +64,12 @@ class _Shelf:
 
     def block(self, feed: FeedKey, seq_num: int) -> bytes | None:
         return None
+
+    def index(self) -> Iterable[Place]:
+        return ()
+
+    def data(self, admission: int) -> bytes:
+        raise AssertionError(f"no block {admission} is read back")
 
     def stored(self) -> Iterable[bytes]:
         return ()

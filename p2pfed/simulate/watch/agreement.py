@@ -112,9 +112,10 @@ class Agreement:
         hold(fits, f"{what}, which is too small for it")
 
     def _plain(self, node: Node) -> bool:
-        """Whether one set of rules and members holds and no feed has branches or epochs."""
+        """Whether all blocks are here, of one set of rules and members, no branches or epochs."""
         state = node.ledger.view.state
         one = len(state.governance.versions()) == 1 and not node.ledger.replica.forked()
+        one = one and node.past.complete
         return one and all(feed.epoch == 0 for feed in node.ledger.replica.frontier())
 
     def _balances(self, centre: Centre, node: Node, new: Iterable[StoredBlock] = ()) -> None:
@@ -123,7 +124,7 @@ class Agreement:
         honest = all(other.honest for other in self._scene.centres.values())
         if not honest or not self._plain(node):
             return
-        stored = [b for b in (*centre.disk.blocks, *new) if b.time <= cut]
+        stored = [b for b in (*centre.disk.everything(), *new) if b.time <= cut]
         books = Books(map(self._library.read, stored), state.rules)
         for name, line in self._federation.credit_lines.items():
             for later in DAYS_LATER:
@@ -152,7 +153,7 @@ class Agreement:
         """Whoever holds two blocks of one place knows that their author forked."""
         at: dict[tuple[FeedKey, int], set[BlockId]] = defaultdict(set)
         for other in self._scene.honest():
-            for stored in other.disk.blocks:
+            for stored in other.disk.everything():
                 at[stored.feed, stored.seq_num].add(stored.block_id)
         forked = sorted({feed for (feed, _), ids in at.items() if len(ids) > 1})
         for feed in forked:
@@ -169,7 +170,7 @@ class Agreement:
             name=CentreName("onlooker"), signer=node.me.signer, kid=node.me.kid, address=""
         )
         fresh = Ledger(me, self._federation, Disk())
-        blocks = [b.data for b in centre.disk.blocks]
+        blocks = [b.data for b in centre.disk.everything()]
         blocks += rng.sample(blocks, len(blocks) // 10)
         rng.shuffle(blocks)
         far_ms = self._scene.now_ms + 10**9

@@ -96,7 +96,7 @@ class Promises:
             self._kept(centre)
 
     def _kept(self, centre: Centre) -> None:
-        blocks = [self._library.read(b) for b in centre.disk.blocks if not b.side]
+        blocks = [self._library.read(b) for b in centre.disk.everything() if not b.side]
         at = {(b.feed, b.seq_num): b for b in blocks}
         cancelled: dict[Position, tuple[int, int]] = {}
         jobs: dict[Position, Position] = {}

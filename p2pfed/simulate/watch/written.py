@@ -26,8 +26,9 @@ _QUIET: Final = (StoreBlocks, KeepSnapshot, Note)
 
 @dataclass(slots=True)
 class _Held:
-    """What stands on one disk."""
+    """What stands on one disk, and how many blocks of each feed are known from a checkpoint."""
 
+    floors: dict[FeedKey, int] = field(default_factory=dict)
     heads: dict[FeedKey, Head] = field(default_factory=dict)
     ids: set[BlockId] = field(default_factory=set)
     acked: dict[FeedKey, Head] = field(default_factory=dict)
@@ -48,7 +49,11 @@ class Written:
     def booted(self, centre: Centre) -> None:
         """A daemon starts from its disk."""
         held = self._held[centre.name] = _Held()
-        for stored in centre.disk.blocks:
+        base = centre.disk.base
+        for tree in () if base is None else base.trees:
+            held.heads[tree.feed] = Head(tree.size - 1, tree.block_id)
+            held.floors[tree.feed] = tree.size
+        for stored in centre.disk.everything() if base is None else centre.disk.blocks:
             self._add(centre, held, self._library.read(stored), side=stored.side)
 
     def unsaid(self, blocks: Iterable[StoredBlock]) -> None:
@@ -59,7 +64,7 @@ class Written:
     def to_be_stored(self, centre: Centre, effect: StoreBlocks) -> None:
         """Before blocks go to a disk."""
         held = self._held[centre.name]
-        for stored in effect.blocks:
+        for stored in () if effect.history else effect.blocks:
             block = self._library.read(stored)
             if centre.honest:
                 self._in_order(centre, held, block, side=stored.side)
@@ -97,7 +102,11 @@ class Written:
         if not side:
             expected = (-1, None) if before is None else before
             hold((header.seq_num - 1, header.backlink) == expected, f"{name} out of its order")
-        missing = [head for _, head in header.acks if head.block_id not in held.ids]
+        missing = [
+            head
+            for feed, head in header.acks
+            if head.block_id not in held.ids and head.seq_num >= held.floors.get(feed, 0)
+        ]
         hold(not missing, f"{name} before what it acks")
 
     def _acks_all(self, centre: Centre, held: _Held, block: Block) -> None:

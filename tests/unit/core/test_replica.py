@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
+from p2pfed.core.admission import Admission
 from p2pfed.core.blocks import Block, check_fork_proof
 from p2pfed.core.ids import BlockId, CentreName, FeedKey, Head
 from p2pfed.core.limits import PENDING_BLOCKS_MAX
-from p2pfed.core.replica import Admission, Replica, view_digest
+from p2pfed.core.replica import Replica, view_digest
 from p2pfed.core.units import HlcTime, hlc, hlc_cut
 from p2pfed.core.waiting import BlockRef, SeqRange, block_ref
 from p2pfed.errors import InputError, StateError

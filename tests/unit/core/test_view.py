@@ -8,7 +8,7 @@ from p2pfed.core.records import ForkProof, Job
 from p2pfed.core.rules import Rules
 from p2pfed.core.state import State
 from p2pfed.core.units import HlcTime, hlc
-from p2pfed.core.view import View
+from p2pfed.core.view import View, in_time
 from tests.writers import CONTACT, START_MS, Writer
 
 ALPHA, BETA = CentreName("alpha"), CentreName("beta")
@@ -29,9 +29,8 @@ def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
 
 
 def view() -> View:
-    return View(
-        lambda: State(Rules(), dict.fromkeys((ALPHA, BETA), 1_000), convict), tuple, convict
-    )
+    lines = dict.fromkeys((ALPHA, BETA), 1_000)
+    return View(lambda: State(Rules(), lines, convict), in_time(tuple), convict)
 
 
 def at(writer: Writer, ms: int, *records: Job) -> Block:
@@ -89,3 +88,34 @@ def test_what_came_in_any_grouping_gives_the_same_view() -> None:
         other.advance(START_MS + 10_000)
     assert one.state.registers.jobs == other.state.registers.jobs
     assert one.state.heard == other.state.heard
+
+
+def test_a_view_that_was_made_anew_rests_before_it_is_made_anew_again() -> None:
+    """What two colluding members can force on a node takes a bounded part of its time."""
+    lines = dict.fromkeys((ALPHA, BETA), 1_000)
+    writer = Writer(ALPHA)
+    history = [at(writer, START_MS + n, JOB) for n in range(100)]
+    reads = 0
+
+    def read() -> list[Block]:
+        nonlocal reads
+        reads += 1
+        return history
+
+    found = View(lambda: State(Rules(), lines, convict), in_time(read), convict, rest_us=50_000)
+    for block in history:
+        found.add(block)
+    found.advance(START_MS + 1_000)
+    found.renew()
+    found.advance(START_MS + 2_000)
+    assert (reads, found.resting) == (1, False)
+    held = found.state
+    for cut_ms in range(START_MS + 3_000, START_MS + 12_000, 1_000):
+        found.renew()
+        found.advance(cut_ms)
+        assert found.resting
+        assert (reads, found.state, held.cut_ms) == (1, held, START_MS + 2_000)
+    found.advance(START_MS + 12_000)
+    assert (reads, found.resting) == (2, False)
+    assert found.state.cut_ms == START_MS + 12_000
+    assert len(found.state.registers.jobs) == 100

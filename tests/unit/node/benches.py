@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from p2pfed.core.blocks import Block, decode_block
 from p2pfed.core.entries import ClaimEntry
-from p2pfed.core.ids import CentreName, ClaimId, Head, JobId, OfferId, Position, ViewDigest
+from p2pfed.core.ids import CentreName, ClaimId, Head, JobId, OfferId, Place, Position, ViewDigest
 from p2pfed.core.keys import VerifyKeys, key_id
 from p2pfed.core.lifecycle import claim_until, lease_until
 from p2pfed.core.records import (
@@ -141,6 +141,15 @@ class Bench:
         for data in self.disk:
             node.replay(data)
         return node
+
+    def index(self) -> Iterable[Place]:
+        """Where they stand."""
+        found = [self.decode(data) for data in self.disk]
+        return [Place(n, b.feed, b.seq_num, b.block_id, b.time, False) for n, b in enumerate(found)]
+
+    def data(self, admission: int) -> bytes:
+        """The block with this number."""
+        return self.disk[admission]
 
     def stored(self) -> Iterable[bytes]:
         """All blocks on disk, for the node to read again."""

@@ -18,6 +18,7 @@ from p2pfed.protocol.limits import FEEDS_MAX, WANT_BLOCKS_MAX, WANT_NAMED_MAX, W
 from p2pfed.protocol.messages import (
     Blocks,
     Bye,
+    Floors,
     FrontierMessage,
     Have,
     Hello,
@@ -64,6 +65,8 @@ def only_body(data: bytes) -> bytes:
         Bye("shutdown", "this daemon stops"),
         Linked((ALPHA.centre, BETA.centre)),
         WantNamed((BlockRef(ALPHA, 3, BlockId(bytes(32))), BlockRef(ALPHA, 4, some_id("b")))),
+        Floors(()),
+        Floors(((ALPHA, 3), (BETA, 4))),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -125,6 +128,8 @@ MALFORMED: dict[str, tuple[CborItem, str]] = {
         {0: 5, 1: [["alpha", 0, 2 * n, 2 * n] for n in range(WANT_RANGES_MAX + 1)]},
         "protocol-message",
     ),
+    "Floors of one feed twice": ({0: 11, 1: [["alpha", 0, 1]] * 2}, "protocol-message"),
+    "Floors without places": ({0: 11, 1: [["alpha", 0]]}, "protocol-message"),
     "a WantNamed of nothing": ({0: 10, 1: []}, "protocol-message"),
     "a WantNamed of one block twice": ({0: 10, 1: [head("alpha")] * 2}, "protocol-message"),
     "a WantNamed of too many blocks": (
@@ -212,6 +217,7 @@ EXAMPLES: tuple[Message, ...] = (
     Bye("shutdown", "this daemon stops"),
     Linked((ALPHA.centre, BETA.centre)),
     WantNamed((BlockRef(ALPHA, 7, BlockId(bytes(32))),)),
+    Floors(((ALPHA, 7),)),
 )
 
 

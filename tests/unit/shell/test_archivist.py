@@ -44,7 +44,8 @@ class Ledger:
         self.now_ms = hlc_ms(self.blocks[-1].time) + 60_000
 
     def archivist(self, config: RetentionConfig = CONFIG) -> Archivist:
-        return Archivist(self.database, self.charter, self.federation, config)
+        bearings = self.database.path.parent / "bearings"
+        return Archivist(self.database, self.charter, self.federation, config, bearings)
 
     def under(self, part: float = 1.0) -> CheckpointCosigned:
         """A checkpoint over the first part of the history."""

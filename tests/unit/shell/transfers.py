@@ -125,7 +125,7 @@ class Taker:
 async def giver(tmp_path: Path) -> AsyncIterator[Giver]:
     sink, events = trio.open_memory_channel[Event](100)
     spool = Spool(tmp_path / "home")
-    server = BulkServer(spool, sink)
+    server = BulkServer(spool, sink, spool.root / "bearings")
     async with peer(ALPHA, transfers=server.handler) as alpha:
         yield Giver(alpha, spool, server, events)
 
