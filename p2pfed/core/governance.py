@@ -22,7 +22,7 @@ may still change a version that has begun: whoever learns it late switches at th
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -274,21 +274,26 @@ class Governance:
             for adopt_id, adoption in self.adopts.items():
                 key = adoption.record.effective_round, adopt_id
                 by_base.setdefault(adoption.record.base_version, []).append(key)
-            while (following := self._next(chain, by_base)) is not None:
+            decided: set[Position | None] = set()
+            while (following := self._next(chain[-1], decided, by_base)) is not None:
                 chain.append(following)
+                decided.add(following.proposal_id)
             self._chain = tuple(chain)
         return self._chain
 
     def _next(
-        self, chain: list[Version], by_base: Mapping[int, list[tuple[int, Position]]]
+        self,
+        base: Version,
+        decided: Collection[Position | None],
+        by_base: Mapping[int, list[tuple[int, Position]]],
     ) -> Version | None:
-        for effective_round, adopt_id in sorted(by_base.get(chain[-1].number, ())):
-            if self.void(adopt_id, chain) is None:
+        for effective_round, adopt_id in sorted(by_base.get(base.number, ())):
+            if self._flaw(adopt_id, base, decided) is None:
                 adoption = self.adopts[adopt_id]
                 return enact(
                     self.proposals[adoption.record.proposal_id],
-                    chain[-1],
-                    self.present(chain[-1], adoption.time),
+                    base,
+                    self.present(base, adoption.time),
                     effective_round=effective_round,
                     adopt=adopt_id,
                     votes=adoption.record.votes,
@@ -399,6 +404,11 @@ class Governance:
     def void(self, adopt_id: Position, chain: Iterable[Version]) -> str | None:
         """Why an Adopt makes no version after the last of `chain`; None if it may."""
         *_, base = versions = tuple(chain)
+        return self._flaw(adopt_id, base, {version.proposal_id for version in versions})
+
+    def _flaw(
+        self, adopt_id: Position, base: Version, decided: Collection[Position | None]
+    ) -> str | None:
         adoption = self.adopts[adopt_id]
         record, time = adoption.record, adoption.time
         proposal = self.proposals.get(record.proposal_id)
@@ -408,7 +418,7 @@ class Governance:
             return f"{record.proposal_id} is no proposal that came before it"
         if record.proposal_id in self._ambiguous:
             return f"{record.proposal_id} is two proposals, on two branches of a feed"
-        if any(version.proposal_id == proposal.proposal_id for version in versions):
+        if record.proposal_id in decided:
             return f"{record.proposal_id} is adopted already"
         electors = self.electors(base, time)
         if adopt_id.centre not in electors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import cast
 
+from p2pfed.core import reasons
 from p2pfed.core.constitution import Version
 from p2pfed.core.entries import ClaimEntry
 from p2pfed.core.ids import CentreName, ClaimId, Position
@@ -12,7 +13,6 @@ from p2pfed.core.progress import progress
 from p2pfed.core.proposals import Proposal
 from p2pfed.core.records import ProposalKind
 from p2pfed.core.rules import Rules
-from p2pfed.core.state import State
 from p2pfed.core.units import hlc_ms
 from p2pfed.errors import StateError
 from p2pfed.node.node import Node
@@ -30,7 +30,7 @@ from p2pfed.shell.council_answers import (
 
 def kind_name(kind: ProposalKind) -> ProposalKindName:
     """The word for a kind of proposal."""
-    return cast(ProposalKindName, kind.name.lower().replace("_", "-"))
+    return cast(ProposalKindName, reasons.kind_word(kind))
 
 
 def changes(before: Rules, after: Rules) -> list[ChangeView]:
@@ -156,77 +156,22 @@ def why_member(node: Node, name: CentreName) -> WhyView:
     Raises:
         StateError: `centre-unknown`: it never was one, and nobody proposed it.
     """
-    state, cut_ms = node.ledger.view.state, node.ledger.view.cut_ms
-    governance = state.governance
-    about = [p for p in governance.proposals.values() if p.subject == name and p.claim_id is None]
-    version = governance.version_at(cut_ms)
-    if name not in version.known and not about:
+    ledger = node.ledger
+    found = reasons.why_member(
+        ledger.view.state.governance,
+        name,
+        ledger.view.cut_ms,
+        suspended=name in ledger.view.state.registers.suspended,
+    )
+    if found is None:
         raise StateError("centre-unknown", f"nothing is known here of a centre {name}")
-    reasons = []
-    if any(name in v.members for v in governance.versions()[:1]):
-        reasons.append("the charter names it as a founder")
-    for made in governance.versions()[1:]:
-        assert made.proposal_id is not None
-        by = governance.proposals[made.proposal_id]
-        if by.subject == name and by.claim_id is None:
-            reasons.append(
-                f"version {made.number}, from round {made.start_round} on: proposal "
-                f"{made.proposal_id} ({kind_name(by.kind)}), carried by the votes "
-                f"{', '.join(map(str, made.votes))}, adopted by {made.adopt}"
-            )
-    decided = {v.proposal_id for v in governance.versions()}
-    for other in about:
-        if other.proposal_id not in decided:
-            found = progress(governance, other.proposal_id, cut_ms)
-            reasons.append(
-                f"proposal {other.proposal_id} ({kind_name(other.kind)}) is "
-                f"{found.state.value}: {found.why}"
-            )
-    for feed, (leave_id, _) in sorted(governance.leaves.items()):
-        if feed.centre == name:
-            reasons.append(f"it left by {leave_id}")
-    reasons += [
-        f"its feed of epoch {feed.epoch} is proven forked"
-        for feed in sorted(governance.convicted)
-        if feed.centre == name
-    ]
-    return WhyView(fact=_standing_of(state, name, cut_ms), reasons=reasons)
-
-
-def _standing_of(state: State, name: CentreName, cut_ms: int) -> str:
-    member = state.governance.members_at(cut_ms).get(name)
-    if member is None:
-        return f"{name} is not a member"
-    suspended = ", suspended for a proven fork" if name in state.registers.suspended else ""
-    return f"{name} is a member, epoch {member.epoch}{suspended}"
+    return WhyView(fact=found.fact, reasons=list(found.reasons))
 
 
 def why_rules(node: Node) -> WhyView:
     """Which rules hold at the last cut, and by which records."""
-    governance = node.ledger.view.state.governance
-    version = governance.version_at(node.ledger.view.cut_ms)
-    reasons = ["rules version 1 stands in the charter"]
-    for made in governance.versions()[1:]:
-        if made.rules_version == made.number:
-            names = ", ".join(c["rule"] for c in changes(_base(node, made).rules, made.rules))
-            reasons.append(
-                f"rules version {made.number}, from round {made.start_round} on, changes {names}: "
-                f"proposal {made.proposal_id}, carried by {', '.join(map(str, made.votes))}, "
-                f"adopted by {made.adopt}"
-            )
-    chain = governance.versions()
-    for adopt_id, adoption in sorted(governance.adopts.items()):
-        if all(v.adopt != adopt_id for v in chain):
-            base = chain[: adoption.record.base_version]
-            why = governance.void(adopt_id, base) if base else "it builds on no version"
-            reasons.append(
-                f"{adopt_id} adopts nothing: {why or 'another adoption was lower in its place'}"
-            )
-    return WhyView(fact=f"rules version {version.rules_version} holds", reasons=reasons)
-
-
-def _base(node: Node, version: Version) -> Version:
-    return node.ledger.view.state.governance.versions()[version.number - 2]
+    found = reasons.why_rules(node.ledger.view.state.governance, node.ledger.view.cut_ms)
+    return WhyView(fact=found.fact, reasons=list(found.reasons))
 
 
 # Disputes

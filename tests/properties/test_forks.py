@@ -181,3 +181,66 @@ def test_invariant_5_rounds_in_between_change_nothing(
 
 def test_the_majority_of_the_others_in_small_federations() -> None:
     assert [majority(members - 1) for members in (1, 2, 3, 4, 5)] == [0, 1, 2, 2, 3]
+
+
+@st.composite
+def thefts(draw: st.DrawFn) -> tuple[list[Block], set[BlockId]]:
+    """A feed whose key the members replaced, written on by a thief; and what was acked in time.
+
+    Alpha's old feed; beta, gamma and delta ack parts of it; gamma's block at some point holds the
+    decision, and whoever acks that knows it.
+    """
+    owner = Writer(NAMES[0])
+    others = [Writer(name) for name in NAMES[1:]]
+    written: list[Block] = []
+    feed: list[Block] = []
+    decision: Block | None = None
+    shown: dict[CentreName, int] = {}
+    knows: set[CentreName] = set()
+    acked: dict[BlockId, set[CentreName]] = {}
+    for _ in range(draw(st.integers(3, 24))):
+        step = draw(st.integers(0, 3))
+        if step == 0:
+            block = owner.write(records=[Contact(address=f"at-{len(feed)}.example.org:1")])
+            feed.append(block)
+        else:
+            writer = others[step - 1]
+            seen = draw(st.integers(shown.get(writer.name, 0), len(feed))) if feed else 0
+            named = [feed[seen - 1]] if seen > shown.get(writer.name, 0) else []
+            if decision is None and writer.name == NAMES[2] and draw(st.booleans()):
+                block = decision = writer.write(*named, records=[Contact(address="decided:1")])
+                knows.add(writer.name)
+            else:
+                learns = decision is not None and writer.name not in knows and draw(st.booleans())
+                if learns and decision is not None:
+                    named.append(decision)
+                    knows.add(writer.name)
+                block = writer.write(*sorted(named, key=lambda b: b.feed))
+            for old in feed[shown.get(writer.name, 0) : seen]:
+                if writer.name not in knows:
+                    acked.setdefault(old.block_id, set()).add(writer.name)
+            shown[writer.name] = max(seen, shown.get(writer.name, 0))
+        written.append(block)
+    if decision is None:
+        decision = others[1].write()
+        written.append(decision)
+    return [decision, *written], {b for b, who in acked.items() if len(who) >= majority(3)}
+
+
+@settings(max_examples=120)
+@given(thefts(), st.randoms(use_true_random=False))
+def test_of_a_revoked_feed_counts_what_a_majority_acked_before_it_knew(
+    history: tuple[list[Block], set[BlockId]], rng: random.Random
+) -> None:
+    (decision, *blocks), in_time = history
+    feed = FeedKey(NAMES[0], 0)
+
+    def counted(order: list[Block]) -> set[BlockId]:
+        branches = Branches([feed], prove, {feed: [decision.position(0)]})
+        for block in order:
+            branches.add(block)
+        modes = branches.judge(NAMES).modes
+        return {b for b, mode in modes.items() if mode is Mode.COUNTS}
+
+    assert counted(blocks) == in_time
+    assert counted(causal_shuffle(blocks, rng)) == in_time

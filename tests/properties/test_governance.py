@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from p2pfed.core.blocks import Block
 from p2pfed.core.governance import Governance
-from p2pfed.core.ids import Position
+from p2pfed.core.ids import CentreName, Position
 from p2pfed.core.progress import ProposalState, progress
+from p2pfed.core.reasons import why_member, why_rules
 from p2pfed.core.records import Leave, ProposalKind, WithdrawProposal
 from tests.unit.core.councils import NAMES, Council, card_fields, card_of
 
@@ -89,6 +90,8 @@ def told(governance: Governance, cut_ms: int) -> object:
         governance.members_at(cut_ms),
         governance.grants(),
         [progress(governance, p, cut_ms) for p in sorted(governance.proposals)],
+        [why_member(governance, CentreName(n), cut_ms, suspended=False) for n in (*NAMES, "zeta")],
+        why_rules(governance, cut_ms),
     )
 
 

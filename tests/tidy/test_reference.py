@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.tidy.sources import REPOSITORY, functions, module_name, place, report, trees
+from tests.tidy.sources import (
+    REPOSITORY,
+    functions,
+    module_name,
+    place,
+    report,
+    text_files,
+    trees,
+)
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 ERRORS = {
@@ -156,3 +164,20 @@ def test_the_errors_page_lists_each_code_once_in_order() -> None:
     for section in page.split("\n## ")[1:]:
         codes = [code for code, _ in _ROW.findall(section)]
         assert codes == sorted(set(codes)), f"sort the table under {section.splitlines()[0]!r}"
+
+
+def test_the_tests_that_pages_name_exist() -> None:
+    tests = {
+        f"{path.relative_to(REPOSITORY / 'tests')}::{function.name}"
+        for path, tree in trees("tests")
+        for function in functions(tree)
+    }
+    named = {
+        name: path
+        for path, text in text_files()
+        if path.suffix == ".md"
+        for name in re.findall(r"`([a-z0-9_/]+\.py::test_\w+)`", text)
+    }
+    assert named
+    findings = [f"{place(path, 1)} {name}" for name, path in named.items() if name not in tests]
+    report(findings, "name the test as it is called now")
