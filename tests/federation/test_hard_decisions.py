@@ -65,6 +65,7 @@ def test_a_vote_that_arrives_after_the_notice_moves_nothing() -> None:
     world = federation(21, 4)
     proposal = propose_rules(world, A, balance_points=71)
     vote(world, proposal, B)
+    world.run(3_000)
     world.network.part({A, B, C}, {D})
     vote(world, proposal, C)
     assert isinstance(say(world, D, Vote(proposal_id=proposal, in_favour=False)), str)
@@ -106,6 +107,7 @@ def test_of_two_adopts_on_two_sides_of_a_partition_the_lower_round_wins_everywhe
 def test_a_centre_that_forks_to_vote_both_ways_is_counted_alike_by_all() -> None:
     world = federation(23, 5)
     forker = world.centres[E]
+    forker.honest = False
     proposal = propose_rules(world, A, balance_points=73)
     world.run(3_000)
     snapshot = copy.deepcopy(forker.disk)
@@ -114,7 +116,7 @@ def test_a_centre_that_forks_to_vote_both_ways_is_counted_alike_by_all() -> None
         world.network.severed.clear()
         world.network.part({E}, others)
         world.network.part(seen_by, others)
-        assert world.run(20_000, world.all_up)
+        assert world.run(20_000, lambda: forker.up)
         vote(world, proposal, E, in_favour=in_favour)
         world.run(6_000)
         if in_favour:
