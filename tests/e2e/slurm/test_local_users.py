@@ -238,7 +238,8 @@ def test_what_a_guest_submits_itself_does_not_outlive_it(
     job_id = alpha.submit(script, allow=["beta"], walltime_s=300)
     pid = int(until_line(witness / "stray"))
     wait_until(lambda: not is_alive(pid), "the end of what the guest submitted", 60)
-    assert len(running("beta")) == 1, "the guest itself goes on"
+    # The guest itself goes on; what ended may be completing still.
+    wait_until(lambda: len(running("beta")) == 1, "the guest to be alone", 30)
     (witness / "go").touch()
     assert alpha.until_over([job_id])[job_id]["state"] == "completed"
     (ended,) = [
