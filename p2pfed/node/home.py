@@ -12,6 +12,8 @@ here:
 
 from __future__ import annotations
 
+from collections import deque
+
 from p2pfed.core.closing import may_be_done
 from p2pfed.core.entries import ClaimEntry, JobEntry
 from p2pfed.core.ids import CentreName, ClaimId, JobId
@@ -89,6 +91,7 @@ class Home:
         self._forgotten: set[JobId] = set()
         self._undisputed: dict[JobId, None] = {}  # what waits for a dispute, the oldest first
         self._early: dict[ClaimId, list[PayloadAsked]] = {}
+        self._posted: deque[int] = deque()  # when, of our jobs that no cut has passed
         self.siblings = Siblings(ledger)
 
     @property
@@ -109,6 +112,7 @@ class Home:
             turn.do(Reply(request=event.request, error=error))
             return
         position = self._ledger.write(event.job, turn.now_ms)
+        self._posted.append(turn.now_ms)
         self._ledger.keep(f"job/{position}", event.local)
         if event.sibling:
             self.siblings.add(JobId(position), event.sibling)
@@ -143,12 +147,19 @@ class Home:
                 f"{rules.walltime_max_s} s",
                 remedy="ask for a shorter time",
             )
-        if self._ledger.view.state.queue.count(self._ledger.me.name) >= rules.live_jobs_max:
+        if self._waiting() >= rules.live_jobs_max:
             raise StateError(
                 "job-queue-full",
                 f"{rules.live_jobs_max} jobs of this centre wait already",
                 remedy="submit again when some of them have started",
             )
+
+    def _waiting(self) -> int:
+        """Our jobs that wait: those at the last cut, and those that were posted since."""
+        cut_ms = self._ledger.view.cut_ms
+        while self._posted and self._posted[0] <= cut_ms:
+            self._posted.popleft()
+        return self._ledger.view.state.queue.count(self._ledger.me.name) + len(self._posted)
 
     def cancel(self, event: CancelJob, turn: Turn) -> None:
         """Cancels a job of ours, wherever it is."""

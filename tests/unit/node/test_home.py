@@ -114,6 +114,22 @@ def test_a_job_is_refused_and_nothing_written_that(phrase: str) -> None:
     assert not bench.written(Job)
 
 
+def test_a_full_queue_is_full_at_once_and_has_room_again_when_jobs_leave_it() -> None:
+    bench = Bench(rules=replace(RULES, live_jobs_max=3))
+
+    def posted() -> str:
+        (reply,) = of_type(bench.do(SubmitJob(request=RequestId(1), job=JOB)), Reply)
+        return "" if reply.error is None else reply.error.code
+
+    first = bench.submit()
+    assert [posted() for _ in range(4)] == ["", "", "job-queue-full", "job-queue-full"]
+    pass_rounds(bench)
+    assert posted() == "job-queue-full"
+    bench.do(CancelJob(request=RequestId(1), job_id=first))
+    pass_rounds(bench)
+    assert [posted() for _ in range(2)] == ["", "job-queue-full"]
+
+
 def test_a_job_is_stored_with_its_local_row_before_its_user_is_told() -> None:
     bench = Bench()
     effects = bench.do(SubmitJob(request=RequestId(1), job=JOB, local=b"mine"))
