@@ -134,7 +134,7 @@ def disk(stage: Stage) -> Iterator[Callable[[], None]]:
     kept = centre.folder / "state.kept"
     state.rename(kept)
     state.mkdir(mode=0o700)
-    _run("mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(state))
+    _run("mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(state))
     try:
         _run("cp", "-a", f"{kept}/.", str(state))
         stage.begin(centre.name)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.federation import LOOK_S, Federation, Shared
-from tests.e2e.test_crashes import NAMES, Witness, check_ledgers, check_ran_once
+from tests.e2e.test_crashes import NAMES
+from tests.e2e.witness import Witness, check_ledgers, check_ran_once
 from tests.waiting import wait_until
 
 PATIENT = """#!/bin/bash

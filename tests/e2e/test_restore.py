@@ -15,7 +15,8 @@ import pytest
 
 from p2pfed.errors import StateError
 from tests.e2e.federation import LOOK_S, Centre, Federation, Shared
-from tests.e2e.test_crashes import NAMES, Witness, check_ledgers, check_ran_once
+from tests.e2e.test_crashes import NAMES
+from tests.e2e.witness import Witness, check_ledgers, check_ran_once
 from tests.waiting import wait_until
 
 SHORT_LEASES = {
