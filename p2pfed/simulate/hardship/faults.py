@@ -35,6 +35,7 @@ def _nothing(world: World) -> None:
 KINDS: Final = (
     # Machines
     Kind("kill", machines.kill, 6),
+    Kind("away", machines.away, 3),
     Kind("again", machines.kill_again, 3),
     Kind("backup", machines.restore_backup, 2),
     Kind("mark", machines.lose_mark, 2),

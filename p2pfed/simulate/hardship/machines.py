@@ -13,6 +13,11 @@ def kill(world: World) -> None:
     world.crash(somebody(world).name)
 
 
+def away(world: World) -> None:
+    """A daemon is down for longer than a lease; what it started runs on."""
+    world.crash(somebody(world).name, down_ms=world.rng.randint(10_000, 45_000))
+
+
 def kill_again(world: World) -> None:
     """A daemon is killed, and once more while it starts, cut off from everybody meanwhile."""
     centre = somebody(world)

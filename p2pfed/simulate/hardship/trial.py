@@ -195,7 +195,8 @@ class _Trial:
         world.faults = self._weather()
         for kind in KINDS:
             if kind.name in plan.kinds:
-                self._strike_until(end_ms, kind, world.rng.randint(1, kind.most_a_minute))
+                a_minute = world.rng.randint(1, kind.most_a_minute)
+                self._strike_until(end_ms, kind, a_minute, self.plan.seconds * 800)
         for name in ONCE:
             if name in plan.kinds:
                 when_ms = world.now_ms + world.rng.randint(1_000, plan.seconds * 800)
@@ -231,15 +232,16 @@ class _Trial:
             lie_per_mille=rng.randint(100, 700) if "lies" in kinds else 0,
         )
 
-    def _strike_until(self, end_ms: int, kind: Kind, a_minute: int) -> None:
+    def _strike_until(self, end_ms: int, kind: Kind, a_minute: int, most_ms: int) -> None:
+        """Lets a fault strike again and again; the first time within `most_ms`."""
         world = self.world
-        wait_ms = world.rng.randint(1, 2 * 60_000 // a_minute)
+        wait_ms = world.rng.randint(1, min(most_ms, 2 * 60_000 // a_minute))
 
         def strike() -> None:
             if world.now_ms < end_ms:
                 world.log("fault", kind.name)
                 kind.strike(world)
-                self._strike_until(end_ms, kind, a_minute)
+                self._strike_until(end_ms, kind, a_minute, 2 * 60_000)
 
         world.at(world.now_ms + wait_ms, strike)
 

@@ -124,7 +124,13 @@ class Agreement:
         honest = all(other.honest for other in self._scene.centres.values())
         if not honest or not self._plain(node):
             return
-        stored = [b for b in (*centre.disk.everything(), *new) if b.time <= cut]
+        # What came after the round, in the same call, is not in its view yet.
+        folded = state.registers.folded
+        stored = [
+            b
+            for b in (*centre.disk.everything(), *new)
+            if b.time <= cut and b.seq_num <= folded.get(b.feed, -1)
+        ]
         books = Books(map(self._library.read, stored), state.rules)
         for name, line in self._federation.credit_lines.items():
             for later in DAYS_LATER:
@@ -150,13 +156,15 @@ class Agreement:
             self._scene.hold(first == found, f"{centre.name}: another state at an equal view")
 
     def _proven(self, centre: Centre, node: Node) -> None:
-        """Whoever holds two blocks of one place knows that their author forked."""
+        """Once anybody has two blocks of one place, everybody knows that their author forked."""
         at: dict[tuple[FeedKey, int], set[BlockId]] = defaultdict(set)
         for other in self._scene.honest():
             for stored in other.disk.everything():
                 at[stored.feed, stored.seq_num].add(stored.block_id)
-        forked = sorted({feed for (feed, _), ids in at.items() if len(ids) > 1})
-        for feed in forked:
+        forked = {feed for (feed, _), ids in at.items() if len(ids) > 1}
+        for other in self._scene.honest():
+            forked |= set() if other.node is None else other.node.ledger.proofs.keys()
+        for feed in sorted(forked):
             convicted = feed in node.ledger.live.convicted
             self._scene.hold(convicted, f"{centre.name} has no proof that {feed.centre} forked")
 
