@@ -16,7 +16,7 @@ import pytest
 from p2pfed.simulate.hardship.faults import KINDS, NAMES, ONCE
 from p2pfed.simulate.hardship.trial import Plan, draw_plan, run_trial
 
-FIXED = [range(first, first + 10) for first in range(0, 60, 10)]
+FIXED = [range(first, first + 10) for first in range(0, 50, 10)]
 DAY = datetime.datetime.now(datetime.UTC).date().toordinal() * 1_000
 TODAY = [range(DAY, DAY + 10)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2pfed.node.effects import StoredBlock
 from p2pfed.node.events import ClockStepped
 from p2pfed.simulate.hardship.strikes import for_a_while, somebody
 from p2pfed.simulate.scene import Centre
@@ -38,7 +39,9 @@ def kill_again(world: World) -> None:
 
 def restore_backup(world: World) -> None:
     """A centre comes back with an old copy of its database; its high-water file is intact."""
-    _lose_blocks(somebody(world), world)
+    centre = somebody(world)
+    if all_elsewhere(world, centre):
+        _lose_blocks(centre, world)
 
 
 def lose_mark(world: World) -> None:
@@ -82,21 +85,25 @@ def kept_elsewhere(world: World, centre: Centre) -> bool:
     What no other centre holds must be no word to a user: nothing could bring that back. The rest of
     it (that a job was started, say) is what a centre has to be careful about afterwards.
     """
-    elsewhere = {
-        block.block_id
-        for other in world.honest()
-        if other is not centre
-        for block in other.disk.blocks
-    }
-    lost = [
-        block
-        for block in centre.disk.blocks
-        if block.feed.centre == centre.name and block.block_id not in elsewhere
-    ]
+    lost = _nowhere_else(world, centre)
     if not centre.disk.blocks or world.checks.bound_by(lost):
         return False
     world.checks.unsaid(lost)
     return True
+
+
+def all_elsewhere(world: World, centre: Centre) -> bool:
+    """Whether others hold all that this one wrote: what its high-water file names it must have."""
+    return not _nowhere_else(world, centre)
+
+
+def _nowhere_else(world: World, centre: Centre) -> list[StoredBlock]:
+    others = [other for other in world.honest() if other is not centre]
+    elsewhere = {block.block_id for other in others for block in other.disk.blocks}
+    own = [block for block in centre.disk.blocks if block.feed.centre == centre.name]
+    if not all(other.up for other in others):
+        return own  # who takes blocks back himself may be the one that has them
+    return [block for block in own if block.block_id not in elsewhere]
 
 
 def fill_disk(world: World) -> None:
