@@ -118,7 +118,6 @@ class FederatedWorld:
             )
         slowest = min(policy.speed for policy in self._policies)
         self._posted_s = [max(1, scaled_s(asked, slowest)) for asked in workload.walltime_s]
-        self._attempts = [0] * count
         self._where = list(workload.home)
         self._start_ms = [0] * count
         self._end_ms = [0] * count
@@ -168,7 +167,7 @@ class FederatedWorld:
         if kind == _END_LOCAL:
             self._end_local(number)
         elif kind == _END_GUEST:
-            if extra == self._attempts[number]:
+            if extra == self._requeues[number]:
                 self._end_guest(number)
         elif kind == _BACK:
             self._come_back(number)
@@ -213,7 +212,7 @@ class FederatedWorld:
         policy = self._policies[home]
         if not policy.exports or self._left[home]:
             return
-        if self._attempts[job] >= self._rules.max_attempts - 1:
+        if self._requeues[job] >= self._rules.max_attempts:
             return
         due_ms = (self._workload.submit_s[job] + policy.after_wait_s) * 1_000
         if due_ms <= self._now_ms:
@@ -317,12 +316,11 @@ class FederatedWorld:
             return
         start_ms = self._now_ms + lead_ms
         machine.admit_guest(job, start_ms + self._walltime_ms[host][job], long=machine.is_long(job))
-        self._attempts[job] += 1
         self._where[job] = host
         self._start_ms[job] = start_ms
         self._commit(job, 1)
         end_ms = start_ms + self._run_left_ms(job, host)
-        heappush(self._events, (end_ms, _END_GUEST, job, self._attempts[job]))
+        heappush(self._events, (end_ms, _END_GUEST, job, self._requeues[job]))
 
     def _commit(self, job: int, sign: int) -> None:
         points = self._exchange.charge(job, self._posted_s[job])
@@ -351,8 +349,7 @@ class FederatedWorld:
         machine = self.machines[host]
         machine.end_guest(job, long=machine.is_long(job))
         self._commit(job, -1)
-        self._attempts[job] += 1  # its end, which stands in the heap, happens no more
-        self._requeues[job] += 1
+        self._requeues[job] += 1  # so its end, which stands in the heap, happens no more
         ran_ms = max(0, now - self._start_ms[job])
         if self._options.checkpoints:
             self._useful_ms[job] += ran_ms

@@ -153,9 +153,11 @@ def test_with_a_checkpoint_it_goes_on_where_it_was() -> None:
 
 
 def test_a_job_that_was_cut_short_too_often_stays_at_home() -> None:
-    rules = Rules.from_mapping({"max_attempts": 2})
-    outcome = preempted(rules=rules)
-    assert (outcome.requeues[1], outcome.where[1]) == (1, 0)
+    """Each run that a host cut short is one attempt."""
+    once = preempted(rules=Rules.from_mapping({"max_attempts": 1}))
+    assert (once.requeues[1], once.where[1]) == (1, 0)
+    twice = preempted(rules=Rules.from_mapping({"max_attempts": 2}))
+    assert (twice.requeues[1], twice.where[1]) == (1, 1)
 
 
 def test_a_job_that_was_sent_away_often_enough_goes_where_nobody_preempts() -> None:
