@@ -8,6 +8,7 @@ them as a daemon does that holds every block.
 
 A file that leaves a decision out shows the members as they were before it. To sign for them takes a
 majority of those, with keys that were in force then: that, and no more, a small proof rests on.
+Whether a dispute that they decided stands in the ledger is not looked at: it changes no membership.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Authority:
         self.federation = charter.federation_id
         self._founders = {FeedKey(card.name, 0) for card in charter.founders}
         self._keyring = Keyring(charter.federation_id, charter.keys())
-        self._governance = Governance(founders(charter), charter.rules)
+        self._governance = Governance(founders(charter), charter.rules, sees_claims=False)
         self._newcomers = Newcomers(self._governance, self._keyring)
 
     @property

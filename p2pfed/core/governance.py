@@ -41,7 +41,7 @@ from p2pfed.core.proposals import (
     votes_needed,
     without_vote,
 )
-from p2pfed.core.records import Adopt, Leave, Propose, Record, Vote, WithdrawProposal
+from p2pfed.core.records import Adopt, Leave, ProposalKind, Propose, Record, Vote, WithdrawProposal
 from p2pfed.core.rules import Rules
 from p2pfed.core.units import HlcTime, hlc, hlc_ms
 from p2pfed.errors import InputError
@@ -90,10 +90,15 @@ class Governance:
     Args:
         members: the founders.
         rules: the charter's rules.
+        sees_claims: False where the ledger's claims are not at hand, and so its disputes are not:
+            what members adopt of a dispute is then taken as they say.
     """
 
-    def __init__(self, members: Iterable[Member], rules: Rules) -> None:
+    def __init__(
+        self, members: Iterable[Member], rules: Rules, *, sees_claims: bool = True
+    ) -> None:
         self._founding = founding(members, rules)
+        self._sees_claims = sees_claims
         self.proposals: dict[Position, Proposal] = {}
         self.votes: dict[Position, dict[Position, Ballot]] = {}
         self._ambiguous: set[Position] = set()
@@ -118,7 +123,8 @@ class Governance:
 
     def fork(self) -> Governance:
         """Second registers with the same contents, for a fold that goes its own way from here."""
-        twin = Governance(self._founding.members.values(), self._founding.rules)
+        members, rules = self._founding.members.values(), self._founding.rules
+        twin = Governance(members, rules, sees_claims=self._sees_claims)
         for name in (
             "proposals",
             "withdrawn",
@@ -454,6 +460,8 @@ class Governance:
         withdrawn = self.withdrawn.get(proposal.proposal_id)
         if withdrawn is not None and self._known_before(withdrawn[0], base, time):
             return "it was withdrawn"
+        if proposal.kind is ProposalKind.DISPUTE and not self._sees_claims:
+            return None
         claim_id = proposal.claim_id
         disputed = None if claim_id is None else self.disputes.get(claim_id)
         return refusal(proposal, base, self.present(base, time), disputed)

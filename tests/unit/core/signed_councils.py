@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2pfed.core.blocks import Block
 from p2pfed.core.charter import Charter, draft_charter, encode_charter, sign_charter
 from p2pfed.core.checkpoint import TreeHead, encode_trees
-from p2pfed.core.ids import CentreName, FeedKey, JobId
+from p2pfed.core.ids import CentreName, FeedKey, JobId, Position
 from p2pfed.core.keyring import write_rotation
 from p2pfed.core.ledgerfile import write_ledger
 from p2pfed.core.merkle import tree_root
@@ -42,9 +42,17 @@ class SignedCouncil(Council):
         self.writers[name].sign_as(key_of)
         return block
 
-    def admit(self, name: str) -> None:
+    def decide_dispute(self) -> None:
+        """The uninvolved vote on a claim of alpha's at beta."""
+        claim_id = Position(CentreName("alpha"), 0, 0, 0)
+        proposal = self.propose(
+            "gamma", ProposalKind.DISPUTE, subject="beta", claims=(claim_id,), core_s=1
+        )
+        self.decide("gamma", proposal, "gamma")
+
+    def admit(self, name: str, *, base: int = 1) -> None:
         proposal = self.propose("beta", ProposalKind.ADMIT, **card_fields(card_of(name)))
-        self.decide("beta", proposal, *FOUNDERS)
+        self.decide("beta", proposal, *FOUNDERS, base=base)
         self.writers[name] = Writer(name, federation=self.charter.federation_id)
 
     def post_job(self, name: str) -> JobId:

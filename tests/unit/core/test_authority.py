@@ -89,6 +89,16 @@ def test_without_the_decisions_nobody_knows_the_newcomer(
         assert {"alpha", "beta"} <= set(proven.signers)
 
 
+def test_who_joined_after_a_vote_on_a_dispute_is_a_member() -> None:
+    """A small proof does not hold the claim that the vote was about."""
+    council = SignedCouncil()
+    council.decide_dispute()
+    council.admit("delta", base=2)
+    job_id = council.post_job("delta")
+    council.cosign("alpha", "beta", "delta")
+    assert check_proof(prove(council, job_id), council.charter).signers[-1] == "delta"
+
+
 def test_a_majority_of_the_founders_is_none_of_the_members() -> None:
     council = SignedCouncil()
     council.admit("delta")
