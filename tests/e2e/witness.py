@@ -30,10 +30,12 @@ class Witness:
         self.path = Path(tempfile.mkdtemp(prefix="witness-", dir=federation.root), "lines")
         self.walltime_s = walltime_s
         self.tags: dict[str, str] = {}
+        self._tried = 0
 
     def submit(self, centre: Centre, seconds: float = 0.3, **request: object) -> str:
         """Posts a job of `centre` that lasts for so long; returns its id."""
-        tag = f"tag{len(self.tags)}"
+        tag = f"tag{self._tried}"  # not the number of answers: what is not answered may still run
+        self._tried += 1
         arguments = (tag, str(self.path), str(seconds))
         job_id = centre.submit(WITNESS, *arguments, walltime_s=self.walltime_s, **request)
         self.tags[job_id] = tag
