@@ -70,6 +70,7 @@ from p2pfed.shell.exports import Exports
 from p2pfed.shell.invitation import read_contacts
 from p2pfed.shell.links import Links, stored_reader
 from p2pfed.shell.localcontrol import LocalControl
+from p2pfed.shell.logs import begin_logging
 from p2pfed.shell.natives import Natives, Place
 from p2pfed.shell.newsroom import Newsroom
 from p2pfed.shell.notices import Notices
@@ -119,10 +120,7 @@ def run(config: CentreConfig) -> None:
     Raises:
         P2pfedError: it can't start, or can't go on; nothing that was acknowledged is lost.
     """
-    logging.basicConfig(
-        level=config.logging.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    begin_logging(config.logging.level)
     with ExitStack() as stack:
         stack.enter_context(FolderLock(config.lock))
         parts = _open(config, stack)
