@@ -86,6 +86,7 @@ def silent(stage: Stage) -> Iterator[Callable[[], None]]:
 def stopped(stage: Stage) -> Iterator[Callable[[], None]]:
     """Two daemons stand still (SIGSTOP) and go on."""
     victims = [stage.federation[name] for name in stage.names[:2]]
+    stage.asleep = frozenset(victim.name for victim in victims)
     for victim in victims:
         signal_daemon(victim, signal.SIGSTOP)
     try:
@@ -93,6 +94,7 @@ def stopped(stage: Stage) -> Iterator[Callable[[], None]]:
     finally:
         for victim in victims:
             signal_daemon(victim, signal.SIGCONT)
+        stage.asleep = frozenset()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Stage:
     Attributes:
         jobs: the jobs of each centre that were acknowledged since the last check.
         refused: submissions that were refused, by code.
+        asleep: centres that can't answer now, so that whoever asks them would wait for nothing.
     """
 
     federation: Federation
@@ -37,6 +38,7 @@ class Stage:
     witness: Witness
     jobs: dict[str, list[str]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    asleep: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -48,9 +50,9 @@ class Stage:
         self.federation[name].begin(self.spaces[name].enter)
 
     def submit(self, each: int) -> None:
-        """Every centre whose daemon answers posts so many jobs; refusals are counted."""
+        """Every centre that is awake posts so many jobs; refusals are counted."""
         for _ in range(each):
-            for name in self.names:
+            for name in (name for name in self.names if name not in self.asleep):
                 try:
                     job_id = self.witness.submit(self.federation[name], JOB_S)
                 except P2pfedError as error:
