@@ -51,7 +51,11 @@ def caller() -> Iterator[httpx.Client]:
         alpha.until_writing()
         alpha.submit("#!/bin/sh\necho here\n")
         socket = str(alpha.folder / "run" / "control.sock")
-        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=60) as client:
+        # A connection each: one that rests is closed by the daemon, at times just as it is used.
+        transport = httpx.HTTPTransport(
+            uds=socket, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        with httpx.Client(transport=transport, timeout=60) as client:
             yield client
         assert alpha.running and alpha.starts == 1
         assert "Traceback" not in alpha.log

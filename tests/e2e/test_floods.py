@@ -32,8 +32,9 @@ HONEST = ("alpha", "beta")
 ROGUES = ("rogue-a", "rogue-b")
 LARGE = encode([{0: 99, 1: bytes(1_000_000)}])
 """Records that mean nothing and are valid all the same, about as large as they may be."""
-MEMORY_KIB_MAX = 80 << 10
-"""What an attacked daemon may grow by: the blocks that wait (64 MiB), and some air."""
+MEMORY_KIB_MAX = 112 << 10
+"""What an attacked daemon may grow by: the blocks that wait (64 MiB), messages that are on their
+way, and what the allocator keeps of both."""
 FILES_MAX = HANDSHAKES_MAX + len(ROGUES) * (LINKS_PER_CENTRE_MAX + TRANSFERS_PER_CENTRE_MAX) + 64
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from p2pfed.execute.observation import LocalWish, Observation, SeenGuest, SeenNode
 from p2pfed.shell.capacity.evict import Guest, to_evict
 from p2pfed.shell.capacity.plan import Books, Held, Part, Promise, Site, plan
-from p2pfed.shell.capacity.room import Shape
+from p2pfed.shell.capacity.room import Shape, could_run
 from p2pfed.shell.capacity.steady import Looks, Size, steady
 from p2pfed.shell.sections import OfferTemplate
 
@@ -147,13 +147,12 @@ def test_what_local_jobs_wait_for_is_offered_only_until_they_begin(
     seen, books = world
     bare = plan(two, seen, Books(held=books.held), NOW_MS, SITE)
     endless = [free_of(part, books).cores for part in bare if not part.until_ms]
-    local = [node for node in seen.nodes if "local" in node.queues]
-    wanted = min(
-        sum(wish.cores for wish in seen.wishes),
-        sum(sorted((node.idle_cores for node in local), reverse=True)[:1]) if seen.wishes else 0,
-    )
-    # The first job alone takes what it can of at least one node.
-    first = min(wanted, -(-seen.wishes[0].cores // seen.wishes[0].nodes)) if seen.wishes else 0
+    # The first job alone takes what it can of at least one node, if there is one that could run it.
+    first = 0
+    if seen.wishes:
+        wish = seen.wishes[0]
+        idle = [n.idle_cores for n in seen.nodes if n.idle_cores and could_run(wish, n)]
+        first = min(-(-wish.cores // wish.nodes), *idle) if idle else 0
     assert sum(endless) <= sum(node.idle_cores for node in seen.nodes) - first
     for part in bare:
         if part.name.endswith(".gap"):
