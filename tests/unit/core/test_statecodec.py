@@ -48,6 +48,7 @@ REGISTERS_DERIVED = {"claims_by_offer", "_claims_at", "_early", "_twin", "_is_fo
 GOVERNANCE_WRITTEN = {"said", "_seen", "convicted", "declared"}
 GOVERNANCE_DERIVED = {"proposals", "votes", "_ambiguous", "withdrawn", "adopts", "leaves"}
 GOVERNANCE_DERIVED |= {"disputes", "_watched", "_chain", "_forces", "folders", "_founding"}
+GOVERNANCE_DERIVED |= {"_sees_claims"}
 
 
 def convict(_proof: ForkProof) -> tuple[FeedKey, int]:
