@@ -220,13 +220,14 @@ class Daemons:
     def wait_until(
         self, name: CentreName, condition: Callable[[Client], bool], *, what: str
     ) -> None:
-        """Asks the daemon again and again until the condition holds.
+        """Asks the daemon until the condition holds, and starts others that die meanwhile again.
 
         Raises:
             StateError: `demo-daemon`, or `demo-timeout` after ANSWER_S seconds.
         """
         give_up_s = time.monotonic() + ANSWER_S
         while not self.ask(name, condition):
+            self.supervise()
             if time.monotonic() >= give_up_s:
                 raise StateError("demo-timeout", f"{name}: {what} did not come in {ANSWER_S} s")
             time.sleep(_RETRY_S)
